@@ -1,0 +1,1 @@
+"""Sound: decoding, the log-mel front end, and windows over long recordings."""

@@ -1,0 +1,137 @@
+"""Frozen, checked configuration: one pydantic model per idea, shared by flags, YAML, HTTP and the manifest."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from soundguide.errors import InvalidSettings
+
+
+class Frozen(BaseModel):
+    """A model that cannot change and refuses fields it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+    def digest(self) -> str:
+        """Return 16 hex digits that name this configuration: equal fields, equal digest."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()[:16]
+
+
+class EditSettings(Frozen):
+    """How one edit is done; any field can be overridden per manifest row or request."""
+
+    num_steps: Annotated[int, Field(ge=0, le=10_000, description="Optimisation steps; 0 returns the source.")] = 80
+    learning_rate: Annotated[
+        float, Field(gt=0, le=10, description="Adam step, in standard deviations of each code of the generator.")
+    ] = 0.1
+    rampup: Annotated[float, Field(ge=0, le=1, description="Share of the steps in which the rate rises from 0.")] = 0.05
+    rampdown: Annotated[float, Field(ge=0, le=1, description="Share of the steps of the cosine descent to 0.")] = 0.25
+    latent_space: Annotated[
+        Literal["w", "w+"], Field(description="'w': one move for all layers; 'w+': each layer moves for itself.")
+    ] = "w"
+    lambda_reg: Annotated[float, Field(ge=0, description="Weight of the distance to the source code (Eq. 14-17).")] = 0.002
+    lambda_spread: Annotated[
+        float, Field(ge=0, description="Weight of the differences between the layers' moves; ties a w+ edit softly.")
+    ] = 0.0
+    lambda_id: Annotated[float, Field(ge=0, description="Weight of the identity term (Eq. 18); needs an identity model.")] = 0.0
+    margin: Annotated[
+        float,
+        Field(ge=0, le=2, description="Similarity to gain before the guidance rests (Eq. 15); 1 never rests."),
+    ] = 1.0
+    regulariser: Annotated[
+        Literal["squared", "paper"],
+        Field(description="'squared': sum of gated squared distances; 'paper': Eq. 17 to the letter."),
+    ] = "squared"
+    layer_gates: Annotated[
+        Literal["uniform", "adaptive"], Field(description="Adaptive layer masking (Sec. 3.2.2), or equal gates (plain L2).")
+    ] = "uniform"
+    gate_learning_rate: Annotated[float, Field(gt=0, le=10, description="Adam step of the gates.")] = 0.02
+    gate_entropy_floor: Annotated[
+        float, Field(ge=0, le=1, description="Least entropy of the gates, as a share of the largest possible.")
+    ] = 0.9
+    num_views: Annotated[
+        int, Field(ge=1, le=16, description="Random crops and colour jitters per step over which guidance is averaged.")
+    ] = 2
+    plateau_steps: Annotated[
+        int, Field(ge=0, le=1000, description="Stop when the loss has not fallen by the tolerance for so many steps; 0: never.")
+    ] = 0
+    plateau_tolerance: Annotated[float, Field(ge=0, description="Fall of the loss that counts as progress.")] = 0.002
+    text: Annotated[str, Field(max_length=2000, description="A text target beside, or instead of, the sound.")] = ""
+    mix: Annotated[
+        float, Field(ge=0, le=1, description="Share of the text's code in the edit (Eq. 19): 0 sound alone, 1 text alone.")
+    ] = 0.5
+    mix_layers: Annotated[
+        str,
+        Field(
+            description="Style mixing (Sec. 4.6): layers by source, like '1-5 sound, 6-10 text'; layers not named follow `mix`."
+        ),
+    ] = ""
+    truncation_psi: Annotated[float, Field(ge=0, le=2, description="Truncation of seeds: 1 none, 0 the mean picture.")] = 1.0
+    inversion_steps: Annotated[int, Field(ge=0, le=10_000, description="Steps to find the code of a photo.")] = 200
+    view_seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the random views of this edit.")] = 0
+
+    @model_validator(mode="after")
+    def _check_ramps_and_layers(self) -> Self:
+        if self.rampup + self.rampdown > 1:
+            raise ValueError(f"rampup + rampdown must be at most 1, got {self.rampup} + {self.rampdown}. Lower one of them.")
+        parse_mix_layers(self.mix_layers)
+        return self
+
+    def override(self, values: dict[str, Any]) -> EditSettings:
+        """Return these settings with some fields replaced; raise `InvalidSettings` naming field, value and rule."""
+        try:
+            return EditSettings.model_validate({**self.model_dump(), **values})
+        except ValidationError as error:
+            raise InvalidSettings(describe(error, "settings")) from error
+
+
+def parse_mix_layers(spec: str) -> list[tuple[int, int, Literal["sound", "text"]]]:
+    """Read ``'1-9 sound, 10-18 text'`` as ``[(1, 9, 'sound'), (10, 18, 'text')]``; layers count from 1, ends included.
+
+    Raises ``ValueError`` for another form, an empty range or layers named twice.
+    """
+    ranges: list[tuple[int, int, Literal["sound", "text"]]] = []
+    for part in filter(None, (piece.strip() for piece in spec.split(","))):
+        found = re.fullmatch(r"(\d+)(?:-(\d+))?\s+(sound|text)", part)
+        first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
+        if found is None or first < 1 or last < first:
+            raise ValueError(f"mix_layers must look like '1-9 sound, 10-18 text', got {part!r}. Write ranges that count from 1.")
+        if any(first <= other_last and other_first <= last for other_first, other_last, _ in ranges):
+            raise ValueError(f"mix_layers names layers of {part!r} twice in {spec!r}. Give each layer one source.")
+        ranges.append((first, last, "sound" if found[3] == "sound" else "text"))
+    return ranges
+
+
+def describe(error: ValidationError, what: str) -> str:
+    """Return pydantic's findings as one line: field, rule, and what was got."""
+    lines = []
+    for item in error.errors():
+        field = ".".join(str(part) for part in item["loc"]) or what
+        message = item["msg"].removeprefix("Value error, ")
+        got = item.get("input")
+        shown = "" if isinstance(got, dict) or item["type"] == "value_error" else f" (got {got!r:.80})"
+        lines.append(f"{field}: {message}{shown}")
+    return f"{what}: " + "; ".join(lines) + ". Correct the value, or leave it out for the default."
+
+
+class ManipulatorConfig(Frozen):
+    """The models of one world and how the optimiser runs. Paths name model folders (safetensors + JSON) or `miniature`."""
+
+    generator: Annotated[str, Field(description="Generator: a model folder, or 'miniature'.")] = "miniature"
+    image_text: Annotated[str, Field(description="Image and text encoder: a model folder, or 'miniature'.")] = "miniature"
+    audio: Annotated[str, Field(description="Sound encoder: a model folder, or 'miniature'.")] = "miniature"
+    identity: Annotated[str, Field(description="Identity encoder for lambda_id > 0: a model folder; empty for none.")] = ""
+    labels: Annotated[
+        tuple[str, ...], Field(description="What the listener may hear, for the result's top labels; empty: the encoder's own.")
+    ] = ()
+    device: Annotated[str, Field(description="'auto' (CUDA where there is one), 'cpu' or 'cuda[:N]'.")] = "auto"
+    num_slots: Annotated[int, Field(ge=0, le=1024, description="Edits optimised side by side; 0: by device.")] = 0
+    num_threads: Annotated[int, Field(ge=0, le=1024, description="Torch threads of this process; 0: leave as it is.")] = 0
+    check_every: Annotated[
+        int, Field(ge=1, le=1000, description="Steps between looks at stop rules and non-finite numbers (one small copy each).")
+    ] = 10
+    cache_mb: Annotated[int, Field(ge=0, description="Memory for embeddings of sounds and codes of photos.")] = 256

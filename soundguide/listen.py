@@ -1,0 +1,59 @@
+"""Hearing: one embedding for a sound of any length, and the labels that lie nearest to it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import BinaryIO
+
+import torch
+from torch import Tensor
+
+from soundguide.audio.decode import iter_audio
+from soundguide.audio.windows import pool_stream, split_windows
+from soundguide.models.protocols import AudioEncoder, ImageTextEncoder
+
+WINDOW_BATCH = 16
+LABEL_SCALE = 20.0  # inverse temperature of label probabilities; CLIP's own 100 would call every guess certain
+
+
+class Listener:
+    """Embeds sounds and names what they are like.
+
+    ``labels`` are what can be heard; their embeddings come from the text tower, so any words will do. Runs without autograd.
+    """
+
+    def __init__(self, audio: AudioEncoder, text: ImageTextEncoder, labels: Sequence[str], *, device: torch.device) -> None:
+        self.audio, self.labels, self.device = audio, tuple(labels), device
+        with torch.no_grad():
+            self.label_embeddings = text.encode_text(list(self.labels)) if self.labels else torch.zeros(0, text.embed_dim)
+
+    def embed(self, sound: bytes | BinaryIO) -> Tensor:
+        """Return the unit-norm embedding ``[E]`` of a sound file: windows of the encoder's length, pooled by their energy.
+
+        Constant memory at any length. Raises `InvalidAudio`.
+        """
+        hop = self.audio.num_samples // 2
+        blocks = iter_audio(sound, sample_rate=self.audio.sample_rate)
+        windows = split_windows(blocks, window_samples=self.audio.num_samples, hop_samples=hop)
+        return pool_stream(windows, self._encode, batch_size=WINDOW_BATCH)
+
+    def embed_windows(self, sound: bytes | BinaryIO) -> Tensor:
+        """Return one embedding for each window that follows the one before without overlap, ``[N, E]``."""
+        num = self.audio.num_samples
+        blocks = iter_audio(sound, sample_rate=self.audio.sample_rate)
+        windows = split_windows(blocks, window_samples=num, hop_samples=num)
+        return torch.cat([self._encode(torch.from_numpy(window)[None]) for window in windows])
+
+    def probabilities(self, embeddings: Tensor) -> Tensor:
+        """Return the probability of each label, ``[..., num_labels]``, for embeddings ``[..., E]``."""
+        return torch.softmax(LABEL_SCALE * embeddings.to(self.device) @ self.label_embeddings.T.to(self.device), -1)
+
+    def top(self, embedding: Tensor, num: int = 3) -> tuple[tuple[str, float], ...]:
+        """Return the ``num`` likeliest labels of an embedding ``[E]`` with their probabilities, best first."""
+        probabilities = self.probabilities(embedding).tolist()
+        best = sorted(range(len(probabilities)), key=probabilities.__getitem__, reverse=True)[:num]
+        return tuple((self.labels[index], probabilities[index]) for index in best)
+
+    def _encode(self, waveforms: Tensor) -> Tensor:
+        with torch.no_grad():
+            return self.audio.encode_audio(waveforms.to(self.device)).float()

@@ -1,0 +1,182 @@
+"""The manipulator: one plain class that edits pictures with sounds, the same under a bulk job, a service and the command line."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TYPE_CHECKING, TypeVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from soundguide.cache import ContentCache
+from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers
+from soundguide.errors import InvalidEdit, InvalidLatent, InvalidSettings
+from soundguide.objective import Run
+from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
+from soundguide.slots import OnProgress, SlotLoop
+from soundguide.tables import failed_row, manipulated_row, manipulated_table
+from soundguide.world import World, picture, to_bytes
+
+if TYPE_CHECKING:
+    import pyarrow as pa  # type: ignore[import-untyped]
+
+Result = TypeVar("Result")
+
+
+class Manipulator:
+    """Loads the models of one world and edits, many edits side by side.
+
+    All methods that compute are coroutines and may run concurrently on one event loop; the models run on one thread of their own. Edits join the
+    running batch between two steps. Embeddings of sounds and codes of photos are kept by content hash.
+    """
+
+    def __init__(self, config: ManipulatorConfig) -> None:
+        self.config = config
+        if config.num_threads:
+            torch.set_num_threads(config.num_threads)
+        self.world = World(config)
+        # one thread for all models: steps and encodings take turns instead of fighting for cores or for the device
+        self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="manipulator")
+        self._slots = SlotLoop(self.world, self._executor, num_slots=config.num_slots, check_every=config.check_every)
+        bound = config.cache_mb * 2**20
+        self._embeddings: ContentCache[Tensor] = ContentCache(max_bytes=bound, size_of=_tensor_bytes)
+        self._inversions: ContentCache[Tensor] = ContentCache(max_bytes=bound, size_of=_tensor_bytes)
+
+    @property
+    def model_digests(self) -> dict[str, str]:
+        """SHA-256 of each model's weights, by role."""
+        return self.world.digests
+
+    @property
+    def num_encoded(self) -> int:
+        """How many sounds and texts have been embedded so far; repeats come from the cache."""
+        return self._embeddings.num_computed
+
+    @property
+    def num_inverted(self) -> int:
+        """How many photos have been inverted so far; repeats come from the cache."""
+        return self._inversions.num_computed
+
+    async def edit(self, edit: PreparedEdit, *, on_progress: OnProgress | None = None) -> ManipulatedEdit:
+        """Do one edit. Raises a child of `InvalidEdit` where this edit, and only this one, cannot be done."""
+        started = time.monotonic()
+        settings = edit.settings
+        mix = _mix_masks(settings, self.world.num_ws) if edit.sound and settings.text else None
+        ws, inversion_error = await self._source(edit, on_progress)
+        targets = await self._targets(edit)
+        source, before = await self._in_thread(self.world.look, ws)
+        runs = [self._run(ws, target, settings, source, before) for target in targets.values()]
+        outcomes = await asyncio.gather(*(self._slots.run(edit.id, run, on_progress) for run in runs))
+        codes = dict(zip(targets, (outcome.ws for outcome in outcomes), strict=True))
+        edited = next(iter(codes.values())) if mix is None else torch.lerp(codes["sound"], codes["text"], mix)
+        image, after = await self._in_thread(self.world.look, edited)
+        target = next(iter(targets.values()))
+        return ManipulatedEdit(
+            id=edit.id,
+            image=to_bytes(image),
+            source=to_bytes(source),
+            ws=edited.cpu().numpy(),
+            similarity_before=float(before @ target),
+            similarity_after=float(after @ target),
+            latent_distance=float((edited - ws).norm()),
+            gates=tuple(outcomes[0].gates.tolist()),
+            steps=sum(outcome.steps for outcome in outcomes),
+            seconds=time.monotonic() - started,
+            inversion_error=inversion_error,
+            labels=self.world.listener.top(targets["sound"]) if "sound" in targets else (),
+        )
+
+    async def stream(self, edit: PreparedEdit, *, preview_every: int = 10) -> AsyncIterator[Progress | ManipulatedEdit]:
+        """Do one edit, yielding `Progress` with a preview every ``preview_every`` steps, at last the `ManipulatedEdit`.
+
+        Closing the iterator frees the slot within one step.
+        """
+        news: asyncio.Queue[Progress] = asyncio.Queue()
+        task = asyncio.ensure_future(self.edit(edit, on_progress=OnProgress(preview_every, news.put_nowait)))
+        try:
+            while not task.done() or not news.empty():
+                waiting = asyncio.ensure_future(news.get())
+                await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+                if waiting.done():
+                    yield waiting.result()
+                else:
+                    waiting.cancel()
+            yield await task
+        finally:
+            task.cancel()
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """Edit the rows of a prepared table (`soundguide.tables`), order kept; a row's failure becomes its own error."""
+
+        async def one(row: dict[str, object]) -> dict[str, object]:
+            if row["error"]:
+                return failed_row(row)
+            try:
+                return manipulated_row(await self.edit(PreparedEdit.from_row(row)), prepared=row)
+            except InvalidEdit as error:
+                return failed_row(row, error)
+
+        return manipulated_table(await asyncio.gather(*(one(row) for row in batch.to_pylist())))
+
+    async def _source(self, edit: PreparedEdit, on_progress: OnProgress | None) -> tuple[Tensor, float]:
+        """Return the source code ``[L, D]`` and the error of its inversion, NaN where nothing was inverted."""
+        if edit.photo is None:
+            return await self._in_thread(self.world.code, edit.seed, edit.latent, edit.settings.truncation_psi), float("nan")
+        photo = await self._in_thread(picture, edit.photo, self.world.device)
+        if photo.shape[1:] != (self.world.resolution,) * 2:
+            raise InvalidLatent(f"{edit.id}: photo is {tuple(photo.shape[1:])}, expected {self.world.resolution} px. Prepare it for this generator.")
+
+        async def invert() -> Tensor:
+            start, target = await self._in_thread(self.world.start_inversion, photo)
+            run = Run("invert", start, target, edit.settings, photo=photo)
+            return (await self._slots.run(edit.id, run, on_progress)).ws
+
+        inversion = {"inversion_steps", "learning_rate", "rampup", "rampdown"}
+        key = f"{edit.source_sha256}/{edit.settings.model_dump_json(include=inversion)}"
+        ws = await (self._inversions.get(key, invert) if edit.source_sha256 else invert())
+        image, _ = await self._in_thread(self.world.look, ws)
+        return ws, float((image.clamp(-1, 1) - photo).abs().mean() / 2)
+
+    async def _targets(self, edit: PreparedEdit) -> dict[str, Tensor]:
+        """Return the guiding embeddings ``[E]``: of the sound, the text, or both, the sound first."""
+        targets = {}
+        if edit.sound:
+
+            async def hear() -> Tensor:
+                return await self._in_thread(self.world.listener.embed, edit.sound)
+
+            targets["sound"] = (await (self._embeddings.get(edit.sound_sha256, hear) if edit.sound_sha256 else hear())).to(self.world.device)
+        if edit.settings.text:
+
+            async def read() -> Tensor:
+                return await self._in_thread(self.world.embed_text, edit.settings.text)
+
+            targets["text"] = await self._embeddings.get(f"text/{edit.settings.text}", read)
+        if not targets:
+            raise InvalidSettings(f"{edit.id}: neither a sound nor a text. Give `audio`, or the setting `text`, or both.")
+        return targets
+
+    def _run(self, ws: Tensor, target: Tensor, settings: EditSettings, source: Tensor, before: Tensor) -> Run:
+        identity = self.world.identity_of(source) if settings.lambda_id > 0 else None
+        return Run("edit", ws, target, settings, source_similarity=float(before @ target), identity=identity)
+
+    async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
+        return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
+
+
+def _mix_masks(settings: EditSettings, num_ws: int) -> Tensor:
+    """Return the share of the text's code in each layer, ``[L, 1]``: Eq. 19, with layer ranges on top (Sec. 4.6)."""
+    share = torch.full((num_ws, 1), settings.mix)
+    for first, last, source in parse_mix_layers(settings.mix_layers):
+        if last > num_ws:
+            raise InvalidSettings(f"mix_layers names layer {last}, but this generator has {num_ws}. Use layers 1-{num_ws}.")
+        share[first - 1 : last] = float(source == "text")
+    return share
+
+
+def _tensor_bytes(tensor: Tensor) -> int:
+    return tensor.numel() * tensor.element_size() + 256

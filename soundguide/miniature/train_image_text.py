@@ -1,0 +1,89 @@
+"""Train the miniature's CLIP on rendered scenes, on the generator's own pictures, and on spoiled ones, with captions known to be true."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from soundguide.contrastive import INITIAL_LOG_SCALE, MAX_LOG_SCALE, info_nce
+from soundguide.miniature.captions import draw_captions, truth, undecided_or_true_of
+from soundguide.miniature.scenes import factors_from_z
+from soundguide.miniature.train_generator import ScenePool
+from soundguide.miniature.training import Training
+from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
+from soundguide.models.stylegan2 import StyleGAN2
+
+IMAGE_TEXT = OpenClipConfig(
+    model_config_json={
+        "embed_dim": 128,
+        "vision_cfg": {"image_size": 64, "layers": (2, 2, 2, 1), "width": 20},
+        "text_cfg": {"context_length": 24, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 2},
+    },
+)
+
+BATCH = 128
+POOL = 32_768
+REFILL, REFILL_EVERY = 1024, 32
+
+
+def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
+    """Blur, add noise to, shift and recolour pictures ``[B, 3, H, W]`` in [-1, 1], each at random, a third of them not at all.
+
+    An encoder that has seen such pictures is harder to fool by an optimiser.
+    """
+    num = len(images)
+
+    def draw(low: float, high: float, *shape: int) -> Tensor:
+        return low + (high - low) * torch.rand(num, *shape, generator=generator)
+
+    blurred = F.avg_pool2d(F.pad(images, (1, 1, 1, 1), mode="reflect"), 3, 1)
+    spoiled = torch.lerp(images, blurred, draw(-0.4, 1.0, 1, 1, 1))  # below 0: sharpened
+    spoiled = spoiled * draw(0.8, 1.2, 3, 1, 1) * draw(0.8, 1.2, 1, 1, 1) + draw(-0.12, 0.12, 1, 1, 1)
+    grain = torch.randn(images.shape, generator=generator)
+    blotches = F.interpolate(torch.randn(num, 3, 8, 8, generator=generator), scale_factor=images.shape[2] // 8, mode="bilinear")
+    spoiled = spoiled + draw(0, 0.15, 1, 1, 1) * grain + draw(0, 0.2, 1, 1, 1) * blotches
+    pad = images.shape[2] // 16
+    dx, dy = torch.randint(0, 2 * pad + 1, (2,), generator=generator).tolist()
+    spoiled = F.pad(spoiled, (pad,) * 4, mode="replicate")[:, :, dy : dy + images.shape[2], dx : dx + images.shape[3]]
+    kept = torch.rand(num, 1, 1, 1, generator=generator) < 1 / 3
+    return torch.where(kept, images, spoiled).clamp(-1, 1)
+
+
+@torch.no_grad()
+def generated_pool(pool: ScenePool, generator_model: StyleGAN2, rows: Tensor) -> None:
+    """Replace the pictures of some rows of a pool by the generator's, of codes with a little noise."""
+    for part in rows.split(64):
+        ws = generator_model.map(pool.z[part])
+        ws = ws + 0.15 * ws[:, :1].std(0) * torch.randn(ws.shape, generator=pool.generator)
+        images = generator_model.synthesize(ws).clamp(-1, 1)
+        pool.images[part] = ((images + 1) * 127.5).round().to(torch.uint8)
+
+
+def train_image_text(folder: Path, generator_model: StyleGAN2, *, num_steps: int = 3000) -> OpenClipEncoder:
+    """Train (or go on training) the image and text encoder in ``folder``; return the averaged one."""
+    model = OpenClipEncoder(IMAGE_TEXT)
+    model.logit_scale.data.fill_(INITIAL_LOG_SCALE)
+    training = Training(model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.02, betas=(0.9, 0.98), average_over=200)
+    pool = ScenePool(model.resolution, POOL, training.generator)
+    pool.refill(POOL)
+    generated_pool(pool, generator_model, torch.arange(0, POOL, 2))  # every second picture is the generator's
+    for step in training.steps():
+        if (step + 1) % REFILL_EVERY == 0:
+            first = pool.next
+            pool.refill(REFILL)
+            generated_pool(pool, generator_model, torch.arange(first, first + REFILL, 2))
+        z, images, _ = pool.draw(BATCH)
+        facts = truth(factors_from_z(z))
+        texts, stated = draw_captions(facts, training.generator)
+        same = undecided_or_true_of(facts, stated)
+        image = model.encode_image(spoil(images, training.generator))
+        text = model.encode_text(texts)
+        loss = info_nce(image, text, logit_scale=model.logit_scale, same=same)
+        training.update(loss, scale=model.logit_scale.detach().exp())
+        model.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
+    averaged = training.averaged
+    assert isinstance(averaged, OpenClipEncoder)
+    return averaged.eval().requires_grad_(False)

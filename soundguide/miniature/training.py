@@ -1,0 +1,109 @@
+"""What the miniature's training loops share: a resumable state, a learning rate that warms up and anneals, averaged weights."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+logger = logging.getLogger(__name__)
+
+SAVE_EVERY_S = 240.0
+LOG_EVERY_S = 20.0
+
+
+class Training:
+    """A resumable optimisation of one module: Adam, warm-up then cosine annealing, exponentially averaged weights.
+
+    ``folder`` holds ``state.pt``; where it exists, training goes on from it. ``num_steps`` is the length of the whole schedule.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        folder: Path,
+        *,
+        num_steps: int,
+        learning_rate: float,
+        weight_decay: float = 0.0,
+        betas: tuple[float, float] = (0.9, 0.99),
+        average_over: int = 500,
+        seed: int = 0,
+    ) -> None:
+        self.module, self.folder, self.num_steps, self.learning_rate = module, folder, num_steps, learning_rate
+        self.averaged = copy.deepcopy(module).requires_grad_(False)
+        self.keep = 1 - 1 / average_over
+        decayed = [p for p in module.parameters() if p.dim() > 1]
+        plain = [p for p in module.parameters() if p.dim() <= 1]
+        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
+        self._current_tensors = [p.detach() for p in module.parameters()]
+        self._averaged_tensors = list(self.averaged.parameters())
+        self.step = 0
+        self.generator = torch.Generator().manual_seed(seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._resume()
+
+    def steps(self) -> Iterator[int]:
+        """Yield the numbers of the steps left, logging now and then and saving every few minutes and at the end."""
+        saved = logged = time.monotonic()
+        first = self.step
+        while self.step < self.num_steps:
+            warm = min(1.0, (self.step + 1) / min(500, self.num_steps))
+            rate = self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.step / self.num_steps)))
+            for group in self.optimizer.param_groups:
+                group["lr"] = rate
+            self.report: dict[str, Tensor] = {}
+            yield self.step
+            self.step += 1
+            now = time.monotonic()
+            if now - logged > LOG_EVERY_S or self.step == self.num_steps:
+                values = " ".join(f"{name} {float(value):.4f}" for name, value in self.report.items())
+                logger.info("step %d/%d rate %.1e %s", self.step, self.num_steps, rate, values)
+                logged = now
+            if now - saved > SAVE_EVERY_S or self.step == self.num_steps:
+                self.save()
+                saved = now
+        logger.info("done: %d steps in this run", self.step - first)
+
+    def update(self, loss: Tensor, **report: Tensor) -> None:
+        """Take one step down ``loss`` and follow with the averaged weights."""
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
+        self.optimizer.step()
+        keep = min(self.keep, (self.step + 1) / (self.step + 10))
+        torch._foreach_lerp_(self._averaged_tensors, self._current_tensors, 1 - keep)
+        self.report = {"loss": loss.detach(), **report}
+
+    def save(self) -> None:
+        """Write the state atomically."""
+        state = {
+            "module": self.module.state_dict(),
+            "averaged": self.averaged.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "generator": self.generator.get_state(),
+            "step": self.step,
+        }
+        temporary = self.folder / f"state.{os.getpid()}.tmp"
+        torch.save(state, temporary)
+        temporary.replace(self.folder / "state.pt")
+
+    def _resume(self) -> None:
+        path = self.folder / "state.pt"
+        if path.exists():
+            state: dict[str, Any] = torch.load(path, weights_only=True, map_location="cpu")
+            self.module.load_state_dict(state["module"])
+            self.averaged.load_state_dict(state["averaged"])
+            self.optimizer.load_state_dict(state["optimizer"])
+            self.generator.set_state(state["generator"])
+            self.step = int(state["step"])
+            logger.info("resumed %s at step %d", path, self.step)

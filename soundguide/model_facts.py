@@ -1,0 +1,46 @@
+"""What can be known of a world's models without loading them: sizes, rates and digests."""
+
+from dataclasses import dataclass
+
+from soundguide.config import ManipulatorConfig
+from soundguide.errors import InvalidCheckpoint
+from soundguide.models.manifest import WEIGHTS_FILE, read_config, resolve_model
+
+
+@dataclass(frozen=True, slots=True)
+class ModelFacts:
+    """Sizes of pictures ``resolution`` and codes ``[num_ws, w_dim]``, and the sound encoder's ``sample_rate`` in Hz.
+
+    ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them.
+    """
+
+    resolution: int
+    num_ws: int
+    w_dim: int
+    sample_rate: int
+    digests: tuple[tuple[str, str], ...] = ()
+
+
+def read_model_facts(config: ManipulatorConfig) -> ModelFacts:
+    """Read the facts from the configs in the model folders. Raises `InvalidCheckpoint` where a model is missing."""
+    folders = {
+        "audio": resolve_model(config.audio, "audio"),
+        "generator": resolve_model(config.generator, "generator"),
+        "image_text": resolve_model(config.image_text, "image_text"),
+    }
+    configs = {role: read_config(folder) for role, folder in folders.items()}
+    for folder in folders.values():
+        if not (folder / WEIGHTS_FILE).is_file():
+            raise InvalidCheckpoint(f"{folder}: has no {WEIGHTS_FILE}. Copy or save the model again.")
+    try:
+        resolution = int(configs["generator"]["resolution"])
+        w_dim = int(configs["generator"]["w_dim"])
+        sample_rate = int(configs["audio"]["log_mel"]["sample_rate"])
+    except (KeyError, TypeError, ValueError) as exc:
+        raise InvalidCheckpoint(
+            f"{folders['generator']} and {folders['audio']}: a generator and a sound encoder were expected, but their "
+            f"configs lack {exc}. Name the folders of such models"
+        ) from exc
+    num_ws = 2 * (resolution.bit_length() - 1) - 2  # 2 log2(R) - 2
+    digests = tuple((role, str(found["weights_sha256"])) for role, found in configs.items())
+    return ModelFacts(resolution, num_ws, w_dim, sample_rate, digests)

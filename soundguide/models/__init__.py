@@ -1,0 +1,1 @@
+"""Adapters that make concrete networks fit the four protocols."""

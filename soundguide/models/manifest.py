@@ -1,0 +1,54 @@
+"""What a model folder says about itself, readable without torch: CPU steps need rates and windows, not weights.
+
+A checkpoint is a folder with ``config.json`` and ``weights.safetensors``. The JSON object holds ``kind`` and the other
+fields of the model's config, beside ``package_version``, ``weights_sha256``, ``made_by`` (the command that remakes it),
+and where they apply ``labels`` (what a sound encoder can name) and ``extra`` (free-form).
+"""
+
+import json
+from pathlib import Path
+from typing import Any, Literal
+
+from soundguide.errors import InvalidCheckpoint
+
+CONFIG_FILE = "config.json"
+WEIGHTS_FILE = "weights.safetensors"
+MINIATURE = "miniature"
+
+Role = Literal["generator", "image_text", "audio", "reader"]
+
+_REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
+_NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels", "extra"})
+
+
+def resolve_model(name: str, role: Role) -> Path:
+    """Return the folder of a model: the packaged one for ``'miniature'``, otherwise the path itself."""
+    if name == MINIATURE:
+        return Path(__file__).parent.parent / MINIATURE / "weights" / role
+    return Path(name)
+
+
+def read_config(folder: Path) -> dict[str, Any]:
+    """Return the object in ``config.json`` of a model folder; raise `InvalidCheckpoint` where there is none."""
+    path = folder / CONFIG_FILE
+    try:
+        config = json.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise InvalidCheckpoint(
+            f"{folder}: no model here, {CONFIG_FILE} cannot be read ({error.strerror}). "
+            f"Name a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or '{MINIATURE}'."
+        ) from error
+    except ValueError as error:  # not UTF-8, or not JSON
+        raise InvalidCheckpoint(f"{path}: damaged, not JSON ({error}). Copy or save the model again.") from error
+    missing = [key for key in _REQUIRED if not isinstance(config, dict) or not isinstance(config.get(key), str)]
+    if missing:
+        raise InvalidCheckpoint(f"{path}: lacks the text fields {missing}. Save the model with `save_model`.")
+    labels = config.get("labels", [])
+    if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
+        raise InvalidCheckpoint(f"{path}: labels must be a list of texts, got {labels!r:.80}. Correct or remove it.")
+    return dict(config)
+
+
+def config_fields(manifest: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields of the model's own config, ``kind`` among them, of what `read_config` gave."""
+    return {key: value for key, value in manifest.items() if key not in _NOT_FIELDS}

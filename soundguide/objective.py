@@ -1,0 +1,146 @@
+"""What a slot is optimised for: guidance by an embedding while it edits, likeness to a photo while it inverts (Eq. 14-18)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+from soundguide.config import EditSettings
+from soundguide.losses import (
+    feature_distance,
+    gated_distance,
+    gated_distance_of_paper,
+    guidance_hinge,
+    identity_distance,
+    layer_gates,
+    layer_spread,
+    pixel_distance,
+)
+from soundguide.models.protocols import Generator, IdentityEncoder, ImageTextEncoder
+from soundguide.optimize import Schedule, Terms
+from soundguide.views import random_views
+
+INVERSION_REG, INVERSION_FEATURE = 5e-4, 0.2  # weights beside the pixel term of 1; chosen on held-out renders of the miniature
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a slot, tensors on the models' device.
+
+    ``start`` ``[L, D]``; ``target`` ``[E]``, unit norm: the guiding embedding, or the photo's when inverting; ``source_similarity``: cosine of source and
+    target; ``photo`` ``[3, H, W]`` in [-1, 1] when inverting; ``identity`` ``[512]``: the source's identity embedding where lambda_id > 0.
+    """
+
+    phase: Literal["invert", "edit"]
+    start: Tensor
+    target: Tensor
+    settings: EditSettings
+    source_similarity: float = 0.0
+    photo: Tensor | None = None
+    identity: Tensor | None = None
+
+    @property
+    def schedule(self) -> Schedule:
+        """The run's schedule; inversion moves every layer for itself and takes all its steps."""
+        s = self.settings
+        if self.phase == "invert":
+            return Schedule(s.inversion_steps, s.learning_rate, s.rampup, s.rampdown)
+        return Schedule(
+            num_steps=s.num_steps,
+            learning_rate=s.learning_rate,
+            rampup=s.rampup,
+            rampdown=s.rampdown,
+            tied=s.latent_space == "w",
+            gate_learning_rate=s.gate_learning_rate if s.layer_gates == "adaptive" else 0.0,
+            plateau_steps=s.plateau_steps,
+            plateau_tolerance=s.plateau_tolerance,
+        )
+
+
+class EditObjective:
+    """The weighted sum of terms, per slot; meets `soundguide.optimize.Objective`. Holds what each slot's run aims at."""
+
+    def __init__(
+        self,
+        generator: Generator,
+        image_text: ImageTextEncoder,
+        identity: IdentityEncoder | None,
+        *,
+        num_slots: int,
+        device: torch.device,
+    ) -> None:
+        self.generator, self.image_text, self.identity = generator, image_text, identity
+        size = generator.resolution
+        self.source = torch.zeros(num_slots, generator.num_ws, generator.w_dim, device=device)
+        self.target = torch.zeros(num_slots, image_text.embed_dim, device=device)
+        self.photo = torch.zeros(num_slots, 3, size, size, device=device)
+        self.source_identity = torch.zeros(num_slots, 512, device=device)
+        self.view_seeds = torch.zeros(num_slots, dtype=torch.int64, device=device)
+        self.view_steps = torch.zeros(num_slots, dtype=torch.int64, device=device)
+        # per slot: editing, source similarity, margin, lambda reg, is paper, lambda spread, lambda id, entropy floor, adaptive, views
+        self.weights = torch.zeros(num_slots, 10, device=device)
+        self._runs: dict[int, Run] = {}
+
+    def admit(self, slot: int, run: Run) -> None:
+        """Aim a slot at a run."""
+        s, editing = run.settings, run.phase == "edit"
+        self._runs[slot] = run
+        self.source[slot], self.target[slot] = run.start, run.target
+        self.view_seeds[slot], self.view_steps[slot] = s.view_seed, 0
+        if run.photo is not None:
+            self.photo[slot] = run.photo
+        if run.identity is not None:
+            self.source_identity[slot] = run.identity
+        values = (run.source_similarity, s.margin, s.lambda_reg, s.regulariser == "paper", s.lambda_spread, s.lambda_id)
+        gates = (s.gate_entropy_floor, s.layer_gates == "adaptive", s.num_views)
+        row = (1, *values, *gates) if editing else (0, 0, 0, INVERSION_REG, 0, 0, 0, 0, 0, 1)
+        self.weights[slot] = torch.tensor([float(value) for value in row])
+
+    def release(self, slot: int) -> None:
+        """Forget a slot's run."""
+        del self._runs[slot]
+
+    def gates(self, theta: Tensor, slots: Tensor) -> Tensor:
+        """Return the layer gates ``[B, L]`` of some slots: adaptive ones follow theta, the others are all 1."""
+        floor, adaptive = self.weights[slots, 7], self.weights[slots, 8]
+        return torch.where(adaptive[:, None] > 0, layer_gates(theta, floor), torch.ones_like(theta))
+
+    def __call__(self, ws: Tensor, theta: Tensor, slots: Tensor) -> tuple[Tensor, Terms]:
+        """Return loss ``[B]`` and unweighted terms of codes ``[B, L, D]`` in ``slots`` ``[B]``."""
+        runs = list(self._runs.values())
+        editing, similarity, margin, reg, paper, spread, identity, _, _, views = self.weights[slots].unbind(1)
+        images = self.generator.synthesize(ws)
+        embeddings = self._embed_views(images, slots, max(r.settings.num_views if r.phase == "edit" else 1 for r in runs))
+        source, target = self.source[slots], self.target[slots]
+        gates = self.gates(theta, slots)
+        cosines = torch.einsum("bve,be->bv", embeddings, target)
+        counted = torch.arange(cosines.shape[1], device=ws.device) < views[:, None]  # each row averages its own number of views
+        closeness = torch.where(counted, cosines, 0.0).sum(1) / views
+        terms = {"guidance": editing * guidance_hinge(closeness, similarity, margin)}
+        terms["reg"] = gated_distance(ws, source, gates)
+        loss = terms["guidance"] + (1 - paper) * reg * terms["reg"]
+        if any(r.settings.regulariser == "paper" for r in runs):
+            terms["reg_paper"] = gated_distance_of_paper(ws, source, gates)
+            loss = loss + paper * reg * terms["reg_paper"]
+        if any(r.settings.lambda_spread > 0 for r in runs):
+            terms["spread"] = layer_spread(ws, source)
+            loss = loss + spread * terms["spread"]
+        if self.identity is not None and any(r.settings.lambda_id > 0 and r.phase == "edit" for r in runs):
+            edited = self.identity.encode_identity(images)
+            terms["identity"] = identity_distance(source=self.source_identity[slots], edited=edited)
+            loss = loss + identity * terms["identity"]
+        if any(r.phase == "invert" for r in runs):
+            terms["pixel"] = pixel_distance(images, self.photo[slots])
+            terms["feature"] = feature_distance(embeddings[:, 0], target)
+            loss = loss + (1 - editing) * (terms["pixel"] + INVERSION_FEATURE * terms["feature"])
+        return loss, terms
+
+    def _embed_views(self, images: Tensor, slots: Tensor, num_views: int) -> Tensor:
+        """Return the embeddings of every picture's views, ``[B, V, E]``; view 0 is the whole picture."""
+        seeds, steps = self.view_seeds[slots], self.view_steps[slots]
+        self.view_steps[slots] = steps + 1
+        views = random_views(images, num_views=num_views, seeds=seeds, steps=steps, size=self.image_text.resolution)
+        return self.image_text.encode_image(views).unflatten(0, (len(images), num_views))

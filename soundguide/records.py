@@ -1,0 +1,208 @@
+"""An edit is a row is a request: the records that travel between prepare, manipulate and finish. No torch here.
+
+`EditRequest` is a manifest row. `PreparedEdit` has everything fetched and checked. `ManipulatedEdit` is what the manipulator made of it.
+`EditResult` is the output row and the service's answer. The two in the middle also travel as flat rows (`to_row`, `from_row`) whose columns
+Arrow can hold, bytes and numbers only, so that nothing is ever pickled.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Literal, Self
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import Field, model_validator
+
+from soundguide.config import EditSettings, Frozen
+
+Row = dict[str, Any]
+"""One row of a table: column names to plain values, as Arrow gives and takes them."""
+
+
+class EditRequest(Frozen):
+    """One edit as its user writes it: sources as URIs, and settings.
+
+    The source is exactly one of ``image``, ``seed`` and ``latent``; the target is ``audio``, or ``settings.text``, or both.
+    """
+
+    id: Annotated[str, Field(min_length=1, max_length=1024, description="Unique within its manifest.")]
+    audio: Annotated[str, Field(description="URI of the sound; empty for an edit by text alone.")] = ""
+    image: Annotated[str, Field(description="URI of a photo to edit.")] = ""
+    seed: Annotated[int | None, Field(ge=0, lt=2**63, description="Seed of a picture that the generator draws.")] = None
+    latent: Annotated[str, Field(description="URI of a W+ code (.safetensors or .npy), such as an earlier edit's.")] = ""
+    settings: EditSettings = EditSettings()
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        given = [name for name, present in (("image", self.image), ("seed", self.seed is not None), ("latent", self.latent)) if present]
+        if len(given) != 1:
+            raise ValueError(f"exactly one of image, seed and latent is the source, got {' and '.join(given) or 'none'}. Give one.")
+        if not self.audio and not self.settings.text:
+            raise ValueError("neither audio nor text is given. Name a sound file, or a text, or both.")
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedEdit:
+    """An edit with its sources fetched and checked.
+
+    ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[R, R, 3]`` uint8 at the generator's resolution) and ``latent``
+    (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of the source files' bytes, empty where there is no file.
+    """
+
+    id: str
+    settings: EditSettings
+    sound: bytes = b""
+    sound_sha256: str = ""
+    seed: int | None = None
+    photo: NDArray[np.uint8] | None = None
+    latent: NDArray[np.float32] | None = None
+    source_sha256: str = ""
+
+    def to_row(self) -> Row:
+        """Return the flat columns ``prepared_*``."""
+        return {
+            "id": self.id,
+            "prepared_settings": self.settings.model_dump_json(),
+            "prepared_sound": self.sound,
+            "prepared_sound_sha256": self.sound_sha256,
+            "prepared_seed": -1 if self.seed is None else self.seed,
+            "prepared_photo": b"" if self.photo is None else self.photo.tobytes(),
+            "prepared_latent": b"" if self.latent is None else self.latent.astype("<f4").tobytes(),
+            "prepared_latent_layers": 0 if self.latent is None else self.latent.shape[0],
+            "prepared_source_sha256": self.source_sha256,
+        }
+
+    @classmethod
+    def from_row(cls, row: Row) -> PreparedEdit:
+        """Return what `to_row` flattened."""
+        photo = np.frombuffer(row["prepared_photo"], np.uint8)
+        side = round((len(photo) / 3) ** 0.5)
+        latent = np.frombuffer(row["prepared_latent"], "<f4")
+        return cls(
+            id=row["id"],
+            settings=EditSettings.model_validate_json(row["prepared_settings"]),
+            sound=bytes(row["prepared_sound"]),
+            sound_sha256=row["prepared_sound_sha256"],
+            seed=None if row["prepared_seed"] < 0 else int(row["prepared_seed"]),
+            photo=photo.reshape(side, side, 3) if len(photo) else None,
+            latent=latent.reshape(int(row["prepared_latent_layers"]), -1) if len(latent) else None,
+            source_sha256=row["prepared_source_sha256"],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class ManipulatedEdit:
+    """What came of one edit: pictures ``[R, R, 3]`` uint8, the code ``ws`` ``[L, D]``, and its measures.
+
+    Similarities are cosines of the picture's embedding and the target's (the sound's; the text's where there is no sound): higher is closer.
+    ``latent_distance`` is the root of the squared distance between edited and source code, summed over layers, in raw w units.
+    ``gates`` ``[L]`` sum to L. ``inversion_error`` is the mean absolute error, 0..1, between a photo and its reconstruction; NaN for other sources.
+    ``labels`` are (label, probability), best first, of the sound; empty without one.
+    """
+
+    id: str
+    image: NDArray[np.uint8]
+    source: NDArray[np.uint8]
+    ws: NDArray[np.float32]
+    similarity_before: float
+    similarity_after: float
+    latent_distance: float
+    gates: tuple[float, ...]
+    steps: int
+    seconds: float
+    inversion_error: float = float("nan")
+    labels: tuple[tuple[str, float], ...] = ()
+
+    def to_row(self) -> Row:
+        """Return the flat columns ``edited_*`` and the measures under their own names."""
+        return {
+            "id": self.id,
+            "edited_image": self.image.tobytes(),
+            "edited_source": self.source.tobytes(),
+            "edited_ws": self.ws.astype("<f4").tobytes(),
+            "edited_layers": self.ws.shape[0],
+            "similarity_before": self.similarity_before,
+            "similarity_after": self.similarity_after,
+            "latent_distance": self.latent_distance,
+            "gates": list(self.gates),
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "inversion_error": self.inversion_error,
+            "label_names": [label for label, _ in self.labels],
+            "label_probabilities": [probability for _, probability in self.labels],
+        }
+
+    @classmethod
+    def from_row(cls, row: Row) -> ManipulatedEdit:
+        """Return what `to_row` flattened."""
+        image = np.frombuffer(row["edited_image"], np.uint8)
+        side = round((len(image) / 3) ** 0.5)
+        probabilities = (float(p) for p in row["label_probabilities"])
+        return cls(
+            id=row["id"],
+            image=image.reshape(side, side, 3),
+            source=np.frombuffer(row["edited_source"], np.uint8).reshape(side, side, 3),
+            ws=np.frombuffer(row["edited_ws"], "<f4").reshape(int(row["edited_layers"]), -1),
+            similarity_before=float(row["similarity_before"]),
+            similarity_after=float(row["similarity_after"]),
+            latent_distance=float(row["latent_distance"]),
+            gates=tuple(float(gate) for gate in row["gates"]),
+            steps=int(row["steps"]),
+            seconds=float(row["seconds"]),
+            inversion_error=float(row["inversion_error"]),
+            labels=tuple(zip(row["label_names"], probabilities, strict=True)),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """News of a running edit: ``phase``, ``step`` of ``num_steps``, the loss and its terms, and now and then a preview ``[R, R, 3]``."""
+
+    id: str
+    phase: Literal["invert", "edit"]
+    step: int
+    num_steps: int
+    loss: float
+    terms: dict[str, float] = field(default_factory=dict)
+    preview: NDArray[np.uint8] | None = None
+
+
+Status = Literal["ok", "error", "quarantined"]
+
+
+class EditResult(Frozen):
+    """The output row, and the service's answer: one per request, whatever became of it.
+
+    ``error`` is ``""`` when all went well. URIs are relative to the output folder where the result lies in one. Measures are as in
+    `ManipulatedEdit`, NaN (absent in JSON) where there is none.
+    """
+
+    model_config = {**Frozen.model_config, "allow_inf_nan": True, "ser_json_inf_nan": "null"}
+
+    id: str
+    status: Status
+    error: str = ""
+    error_kind: str = ""
+    audio: str = ""
+    image: str = ""
+    seed: int | None = None
+    latent: str = ""
+    settings: EditSettings | None = None
+    edited_image: Annotated[str, Field(description="The edit, PNG.")] = ""
+    source_image: Annotated[str, Field(description="The source as the generator draws it, PNG.")] = ""
+    edited_latent: Annotated[str, Field(description="The edit's W+ code, safetensors; can be a source in turn.")] = ""
+    similarity_before: float = float("nan")
+    similarity_after: float = float("nan")
+    latent_distance: float = float("nan")
+    gates: tuple[float, ...] = ()
+    steps: int = 0
+    seconds: float = 0.0
+    inversion_error: float = float("nan")
+    label_names: tuple[str, ...] = ()
+    label_probabilities: tuple[float, ...] = ()
+    sound_sha256: str = ""
+    source_sha256: str = ""
+    models: Annotated[dict[str, str], Field(description="SHA-256 of each model's weights, by role.")] = {}
+    version: Annotated[str, Field(description="Of this package.")] = ""

@@ -1,0 +1,170 @@
+"""Continuous batching: waiting runs take the slots of the optimiser as they come free, between two steps."""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from soundguide.errors import NonFiniteEdit
+from soundguide.objective import EditObjective, Run
+from soundguide.optimize import Ended, LatentOptimizer
+from soundguide.records import Progress
+from soundguide.world import World, to_bytes
+
+
+@dataclass(frozen=True, slots=True)
+class OnProgress:
+    """Who wants to hear of a run: ``tell`` gets a `Progress` at every ``every`` steps of its slot, with a picture where ``preview``."""
+
+    every: int
+    tell: Callable[[Progress], None]
+    preview: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a run came to: ``ws`` ``[L, D]``, ``gates`` ``[L]``, steps taken."""
+
+    ws: Tensor
+    gates: Tensor
+    steps: int
+
+
+@dataclass(eq=False)
+class _Waiting:
+    id: str
+    run: Run
+    done: asyncio.Future[Outcome]
+    on_progress: OnProgress | None
+
+
+class SlotLoop:
+    """Owns the optimiser's slots on one event loop; `run` is called from any number of tasks.
+
+    Steps run on ``executor``; between two steps cancelled runs leave, waiting ones are admitted and news is told. The loop's task starts with the
+    first run and ends when nothing is left, so that no task outlives its work.
+    """
+
+    def __init__(self, world: World, executor: Executor, *, num_slots: int, check_every: int) -> None:
+        num_slots = num_slots or default_num_slots(world.resolution, world.device)
+        self._world, self._executor = world, executor
+        self._objective = EditObjective(world.generator, world.image_text, world.identity, num_slots=num_slots, device=world.device)
+        self._optimizer = LatentOptimizer(
+            self._objective, num_slots=num_slots, num_ws=world.num_ws, step_scale=world.step_scale, check_every=check_every
+        )
+        self._waiting: deque[_Waiting] = deque()
+        self._running: dict[int, _Waiting] = {}
+        self._task: asyncio.Task[None] | None = None
+
+    @property
+    def num_slots(self) -> int:
+        """How many runs go on side by side."""
+        return self._optimizer.num_slots
+
+    @property
+    def num_running(self) -> int:
+        """How many slots are taken."""
+        return len(self._running)
+
+    @property
+    def num_waiting(self) -> int:
+        """How many runs wait for a slot."""
+        return len(self._waiting)
+
+    async def run(self, id: str, run: Run, on_progress: OnProgress | None = None) -> Outcome:
+        """Optimise one run in the next free slot. Cancelling this coroutine frees the slot within one step.
+
+        Raises `NonFiniteEdit` where the run left the finite numbers.
+        """
+        waiting = _Waiting(id, run, asyncio.get_running_loop().create_future(), on_progress)
+        self._waiting.append(waiting)
+        if self._task is None or self._task.done():
+            self._task = asyncio.ensure_future(self._loop())
+        return await waiting.done
+
+    async def _loop(self) -> None:
+        loop = asyncio.get_running_loop()
+        try:
+            while self._waiting or self._running:
+                self._leave_and_admit()
+                if not self._running:
+                    continue
+                ended, news = await loop.run_in_executor(self._executor, self._step)
+                for waiting, progress in news:
+                    if waiting.on_progress is not None:
+                        waiting.on_progress.tell(progress)
+                for end in ended:
+                    self._finish(end)
+        except BaseException as error:  # whoever waits must hear of it: a silent loop would leave them waiting for ever
+            for waiting in (*self._running.values(), *self._waiting):
+                if not waiting.done.done():
+                    waiting.done.set_exception(error)
+            for slot in list(self._running):
+                self._free(slot)
+            self._waiting.clear()
+            if not isinstance(error, Exception):
+                raise
+
+    def _leave_and_admit(self) -> None:
+        for slot, waiting in list(self._running.items()):
+            if waiting.done.cancelled():
+                self._free(slot)
+        for slot in self._optimizer.free:
+            while self._waiting and self._waiting[0].done.cancelled():
+                self._waiting.popleft()
+            if not self._waiting:
+                break
+            waiting = self._running[slot] = self._waiting.popleft()
+            self._objective.admit(slot, waiting.run)
+            self._optimizer.admit(slot, waiting.run.start, waiting.run.schedule)
+
+    def _step(self) -> tuple[list[Ended], list[tuple[_Waiting, Progress]]]:
+        """Take one step and gather what listeners want to hear; runs on the executor's thread."""
+        ended = self._optimizer.step()
+        news = []
+        for position, slot in enumerate(self._optimizer.active):
+            waiting, steps = self._running[slot], self._optimizer.steps_of(slot)
+            listener = waiting.on_progress
+            if listener is not None and steps and steps % listener.every == 0:
+                news.append((waiting, self._progress(slot, position, waiting, steps, preview=listener.preview)))
+        return ended, news
+
+    def _progress(self, slot: int, position: int, waiting: _Waiting, steps: int, *, preview: bool) -> Progress:
+        with torch.no_grad():
+            image = to_bytes(self._world.generator.synthesize(self._optimizer.ws[slot : slot + 1])[0]) if preview else None
+        terms = {name: float(term[position]) for name, term in self._optimizer.terms.items()}
+        num_steps = waiting.run.schedule.num_steps
+        return Progress(waiting.id, waiting.run.phase, steps, num_steps, float(self._optimizer.loss[slot]), terms, image)
+
+    def _finish(self, end: Ended) -> None:
+        waiting = self._running[end.slot]
+        theta = self._optimizer.theta[end.slot : end.slot + 1]
+        gates = self._objective.gates(theta, torch.tensor([end.slot], device=theta.device))[0]
+        outcome = Outcome(self._optimizer.ws[end.slot].clone(), gates, end.steps)
+        self._free(end.slot)
+        if waiting.done.done():  # cancelled while its last step ran
+            return
+        if end.finite:
+            waiting.done.set_result(outcome)
+        else:
+            waiting.done.set_exception(
+                NonFiniteEdit(f"{waiting.id}: not finite after {end.steps} steps. Lower learning_rate, or check the latent code.")
+            )
+
+    def _free(self, slot: int) -> None:
+        del self._running[slot]
+        self._optimizer.release(slot)
+        self._objective.release(slot)
+
+
+def default_num_slots(resolution: int, device: torch.device) -> int:
+    """Return how many slots suit a device: many on a GPU; on a CPU few, and one where pictures are large (memory-bound)."""
+    if device.type == "cuda":
+        return max(4, min(64, 64 * 256 // resolution))
+    return 8 if resolution <= 64 else 4 if resolution <= 128 else 1

@@ -1,0 +1,80 @@
+"""The environment of every test, set before torch or Ray can read it, and the few fixtures that many files share."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+import pytest
+
+if TYPE_CHECKING:
+    import torch
+
+USE_GPU = os.environ.get("SOUNDGUIDE_TEST_GPU") == "1"
+
+os.environ.update(
+    # One thread: sums have one order, and small tensors are faster so.
+    OMP_NUM_THREADS="1",
+    MKL_NUM_THREADS="1",
+    # No test fetches anything.
+    HF_HUB_OFFLINE="1",
+    RAY_USAGE_STATS_ENABLED="0",
+    RAY_DATA_DISABLE_PROGRESS_BARS="1",
+    # Under `uv run`, Ray would copy the repository to its workers.
+    RAY_ENABLE_UV_RUN_RUNTIME_ENV="0",
+    # Otherwise Ray hides the GPUs of actors that ask for none, and warns that it will stop doing so.
+    RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO="0",
+    # Left unset, Ray writes a token into the home folder; given one, it writes nothing and other users cannot get in.
+    RAY_AUTH_MODE="token",
+    RAY_AUTH_TOKEN=secrets.token_hex(32),
+)
+# A cluster that the caller works with is not for tests, nor are the caller's token and credentials.
+for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+    os.environ.pop(name, None)
+if not USE_GPU:
+    os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    if USE_GPU:
+        return
+    for item in items:
+        if item.get_closest_marker("gpu"):
+            item.add_marker(
+                pytest.mark.skip(reason="needs an NVIDIA GPU: set SOUNDGUIDE_TEST_GPU=1 where there is one")
+            )
+
+
+@pytest.fixture
+def generator() -> Callable[[int], torch.Generator]:
+    """Return a function from a seed to a CPU random generator."""
+    import torch
+
+    return lambda seed: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[None]:
+    """Run a private Ray for the whole session; the tests that ask for it share its start-up of some seconds."""
+    import ray
+
+    # Short, because socket paths end at 107 characters; private, because the default folder points at the last cluster.
+    folder = tempfile.mkdtemp(prefix="sgray", dir="/tmp")
+    ray.init(
+        address="local",
+        # More than the machine may have: with two, a pool of two actors leaves no CPU to the reading tasks, for ever.
+        num_cpus=4,
+        num_gpus=None if USE_GPU else 0,
+        object_store_memory=256 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        logging_level="warning",
+        _temp_dir=folder,
+    )
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)
