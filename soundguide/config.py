@@ -33,11 +33,15 @@ class EditSettings(Frozen):
     latent_space: Annotated[
         Literal["w", "w+"], Field(description="'w': one move for all layers; 'w+': each layer moves for itself.")
     ] = "w"
-    lambda_reg: Annotated[float, Field(ge=0, description="Weight of the distance to the source code (Eq. 14-17).")] = 0.002
+    lambda_reg: Annotated[float, Field(ge=0, description="Weight of the distance to the source code (Eq. 14-17).")] = (
+        0.002
+    )
     lambda_spread: Annotated[
         float, Field(ge=0, description="Weight of the differences between the layers' moves; ties a w+ edit softly.")
     ] = 0.0
-    lambda_id: Annotated[float, Field(ge=0, description="Weight of the identity term (Eq. 18); needs an identity model.")] = 0.0
+    lambda_id: Annotated[
+        float, Field(ge=0, description="Weight of the identity term (Eq. 18); needs an identity model.")
+    ] = 0.0
     margin: Annotated[
         float,
         Field(ge=0, le=2, description="Similarity to gain before the guidance rests (Eq. 15); 1 never rests."),
@@ -47,7 +51,8 @@ class EditSettings(Frozen):
         Field(description="'squared': sum of gated squared distances; 'paper': Eq. 17 to the letter."),
     ] = "squared"
     layer_gates: Annotated[
-        Literal["uniform", "adaptive"], Field(description="Adaptive layer masking (Sec. 3.2.2), or equal gates (plain L2).")
+        Literal["uniform", "adaptive"],
+        Field(description="Adaptive layer masking (Sec. 3.2.2), or equal gates (plain L2)."),
     ] = "uniform"
     gate_learning_rate: Annotated[float, Field(gt=0, le=10, description="Adam step of the gates.")] = 0.02
     gate_entropy_floor: Annotated[
@@ -57,27 +62,35 @@ class EditSettings(Frozen):
         int, Field(ge=1, le=16, description="Random crops and colour jitters per step over which guidance is averaged.")
     ] = 2
     plateau_steps: Annotated[
-        int, Field(ge=0, le=1000, description="Stop when the loss has not fallen by the tolerance for so many steps; 0: never.")
+        int,
+        Field(
+            ge=0, le=1000, description="Stop when the loss has not fallen by the tolerance for so many steps; 0: never."
+        ),
     ] = 0
     plateau_tolerance: Annotated[float, Field(ge=0, description="Fall of the loss that counts as progress.")] = 0.002
     text: Annotated[str, Field(max_length=2000, description="A text target beside, or instead of, the sound.")] = ""
     mix: Annotated[
-        float, Field(ge=0, le=1, description="Share of the text's code in the edit (Eq. 19): 0 sound alone, 1 text alone.")
+        float,
+        Field(ge=0, le=1, description="Share of the text's code in the edit (Eq. 19): 0 sound alone, 1 text alone."),
     ] = 0.5
     mix_layers: Annotated[
         str,
         Field(
-            description="Style mixing (Sec. 4.6): layers by source, like '1-5 sound, 6-10 text'; layers not named follow `mix`."
+            description="Style mixing (Sec. 4.6): layers by source, like '1-5 sound, 6-10 text'; others follow `mix`."
         ),
     ] = ""
-    truncation_psi: Annotated[float, Field(ge=0, le=2, description="Truncation of seeds: 1 none, 0 the mean picture.")] = 1.0
+    truncation_psi: Annotated[
+        float, Field(ge=0, le=2, description="Truncation of seeds: 1 none, 0 the mean picture.")
+    ] = 1.0
     inversion_steps: Annotated[int, Field(ge=0, le=10_000, description="Steps to find the code of a photo.")] = 200
     view_seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the random views of this edit.")] = 0
 
     @model_validator(mode="after")
     def _check_ramps_and_layers(self) -> Self:
         if self.rampup + self.rampdown > 1:
-            raise ValueError(f"rampup + rampdown must be at most 1, got {self.rampup} + {self.rampdown}. Lower one of them.")
+            raise ValueError(
+                f"rampup + rampdown must be at most 1, got {self.rampup} + {self.rampdown}. Lower one of them."
+            )
         parse_mix_layers(self.mix_layers)
         return self
 
@@ -99,7 +112,9 @@ def parse_mix_layers(spec: str) -> list[tuple[int, int, Literal["sound", "text"]
         found = re.fullmatch(r"(\d+)(?:-(\d+))?\s+(sound|text)", part)
         first, last = (int(found[1]), int(found[2] or found[1])) if found else (1, 0)
         if found is None or first < 1 or last < first:
-            raise ValueError(f"mix_layers must look like '1-9 sound, 10-18 text', got {part!r}. Write ranges that count from 1.")
+            raise ValueError(
+                f"mix_layers must look like '1-9 sound, 10-18 text', got {part!r}. Write ranges that count from 1."
+            )
         if any(first <= other_last and other_first <= last for other_first, other_last, _ in ranges):
             raise ValueError(f"mix_layers names layers of {part!r} twice in {spec!r}. Give each layer one source.")
         ranges.append((first, last, "sound" if found[3] == "sound" else "text"))
@@ -119,19 +134,29 @@ def describe(error: ValidationError, what: str) -> str:
 
 
 class ManipulatorConfig(Frozen):
-    """The models of one world and how the optimiser runs. Paths name model folders (safetensors + JSON) or `miniature`."""
+    """The models of one world and how the optimiser runs; a model is a folder, or `miniature`."""
 
     generator: Annotated[str, Field(description="Generator: a model folder, or 'miniature'.")] = "miniature"
-    image_text: Annotated[str, Field(description="Image and text encoder: a model folder, or 'miniature'.")] = "miniature"
+    image_text: Annotated[str, Field(description="Image and text encoder: a model folder, or 'miniature'.")] = (
+        "miniature"
+    )
     audio: Annotated[str, Field(description="Sound encoder: a model folder, or 'miniature'.")] = "miniature"
-    identity: Annotated[str, Field(description="Identity encoder for lambda_id > 0: a model folder; empty for none.")] = ""
+    identity: Annotated[
+        str, Field(description="Identity encoder for lambda_id > 0: a model folder; empty for none.")
+    ] = ""
     labels: Annotated[
-        tuple[str, ...], Field(description="What the listener may hear, for the result's top labels; empty: the encoder's own.")
+        tuple[str, ...],
+        Field(description="What the listener may hear, for the result's top labels; empty: the encoder's own."),
     ] = ()
     device: Annotated[str, Field(description="'auto' (CUDA where there is one), 'cpu' or 'cuda[:N]'.")] = "auto"
     num_slots: Annotated[int, Field(ge=0, le=1024, description="Edits optimised side by side; 0: by device.")] = 0
-    num_threads: Annotated[int, Field(ge=0, le=1024, description="Torch threads of this process; 0: leave as it is.")] = 0
+    num_threads: Annotated[
+        int, Field(ge=0, le=1024, description="Torch threads of this process; 0: leave as it is.")
+    ] = 0
     check_every: Annotated[
-        int, Field(ge=1, le=1000, description="Steps between looks at stop rules and non-finite numbers (one small copy each).")
+        int,
+        Field(
+            ge=1, le=1000, description="Steps between looks at stop rules and non-finite numbers (one small copy each)."
+        ),
     ] = 10
     cache_mb: Annotated[int, Field(ge=0, description="Memory for embeddings of sounds and codes of photos.")] = 256

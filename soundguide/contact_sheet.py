@@ -11,12 +11,12 @@ from typing import Any
 
 import jinja2
 import numpy as np
-import pyarrow as pa  # type: ignore[import-untyped]
-import pyarrow.compute as pc  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.compute as pc
 from markupsafe import Markup, escape
 
 from soundguide.records import Row
-from soundguide.sheet_cards import Card, Media, base_name, common_settings, decimal, make_card, plain, similarity_scale
+from soundguide.sheet_cards import Media, base_name, common_settings, decimal, make_card, plain, similarity_scale
 from soundguide.sheet_media import CLIP_SECONDS, Picture, Sound, embed_picture, embed_sound
 from soundguide.storage import Storage, join_uri, resolve_uri
 
@@ -43,7 +43,7 @@ def write_contact_sheet(
     sounds' and photos' URIs are relative, `output` by default. Pictures and sounds that cannot be read are left out.
     """
     assert max_rows >= 1, f"max_rows must be at least 1, got {max_rows}"
-    rows = results.take(choose_rows(results, max_rows)).to_pylist()
+    rows = results.take(pa.array(choose_rows(results, max_rows), pa.int64())).to_pylist()
     sounds = _embed_sounds(rows, storage=storage, base=sources or output)
     media = _embed_pictures(rows, sounds, storage=storage, output=output, base=sources or output)
     common, scale = common_settings(rows), similarity_scale(rows)
@@ -70,9 +70,10 @@ def choose_rows(results: pa.Table, max_rows: int) -> list[int]:
     total = results.num_rows
     if total <= max_rows:
         return list(range(total))
-    kinds = _kind_column(results).to_numpy(zero_copy_only=False)
-    names, first = np.unique(kinds.astype(str), return_index=True)
-    kept = np.sort(first[names != ""])[:max_rows]
+    kinds = _kind_column(results).combine_chunks().dictionary_encode()
+    codes, first = np.unique(kinds.indices.to_numpy(), return_index=True)
+    failed = [kinds.dictionary[int(code)].as_py() != "" for code in codes]
+    kept = np.sort(first[failed])[:max_rows]
     others = np.delete(np.arange(total), kept)
     num_others = max_rows - len(kept)
     even = others[(np.arange(num_others) * len(others)) // max(num_others, 1)]
@@ -152,7 +153,9 @@ def _head(results: pa.Table, summary: Mapping[str, Any], *, title: str) -> dict[
     return {
         "title": str(summary.get("title") or title),
         "rows": int(summary.get("rows", results.num_rows)),
-        "counts": {status: int(summary.get(status, counts.get(status, 0))) for status in ("ok", "error", "quarantined")},
+        "counts": {
+            status: int(summary.get(status, counts.get(status, 0))) for status in ("ok", "error", "quarantined")
+        },
         "rate": None if summary.get("rows_per_minute") is None else float(summary["rows_per_minute"]),
         "median_gain": f"{np.median(gains):+.3f}".replace("-", "\N{MINUS SIGN}") if gains.size else "",
         "config_hash": str(summary.get("config_hash", "")),
@@ -166,7 +169,7 @@ def _worded(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
 
 
-def _render(**values: Any) -> str:
+def _render(**values: object) -> str:
     folder = files("soundguide") / "templates"
     text = {kind: (folder / f"contact_sheet.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
     environment = jinja2.Environment(
@@ -184,7 +187,7 @@ def _render(**values: Any) -> str:
 
 
 def _harmless(value: Any) -> Any:
-    """Escape what is no markup yet, and break up the ``//`` of addresses, so that nothing in the page looks like a link."""
+    """Escape what is no markup yet, and break up the ``//`` of addresses, so that nothing looks like a link."""
     if isinstance(value, Markup) or not isinstance(value, str):
         return value
     return Markup(str(escape(value)).replace("//", "&#47;&#47;"))  # noqa: S704 - escaped in this line
@@ -193,6 +196,3 @@ def _harmless(value: Any) -> Any:
 def _csp_hash(text: str) -> Markup:
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
     return Markup(f"'sha256-{digest}'")  # noqa: S704 - base64 is safe
-
-
-__all__ = ["Card", "choose_rows", "write_contact_sheet"]

@@ -1,4 +1,6 @@
-"""The errors that users meet, as a tree::
+"""The errors that users meet, as a tree.
+
+::
 
     SoundGuideError
     ├── InvalidEdit            one row, request or file is wrong; the others go on

@@ -19,20 +19,25 @@ LABEL_SCALE = 20.0  # inverse temperature of label probabilities; CLIP's own 100
 class Listener:
     """Embeds sounds and names what they are like.
 
-    ``labels`` are what can be heard; their embeddings come from the text tower, so any words will do. Runs without autograd.
+    ``labels`` are what can be heard; their embeddings come from the text tower, so any words will do. Runs without
+    autograd.
     """
 
-    def __init__(self, audio: AudioEncoder, text: ImageTextEncoder, labels: Sequence[str], *, device: torch.device) -> None:
+    def __init__(
+        self, audio: AudioEncoder, text: ImageTextEncoder, labels: Sequence[str], *, device: torch.device
+    ) -> None:
         self.audio, self.labels, self.device = audio, tuple(labels), device
-        with torch.no_grad():
-            self.label_embeddings = text.encode_text(list(self.labels)) if self.labels else torch.zeros(0, text.embed_dim)
+        self.label_embeddings = torch.zeros(0, text.embed_dim, device=device)
+        if self.labels:
+            with torch.no_grad():
+                self.label_embeddings = text.encode_text(list(self.labels)).to(device)
 
     def embed(self, sound: bytes | BinaryIO) -> Tensor:
-        """Return the unit-norm embedding ``[E]`` of a sound file: windows of the encoder's length, pooled by their energy.
+        """Return the unit-norm embedding ``[E]`` of a sound file: windows of the encoder's length, pooled by loudness.
 
         Constant memory at any length. Raises `InvalidAudio`.
         """
-        hop = self.audio.num_samples // 2
+        hop = max(1, self.audio.num_samples // 2)
         blocks = iter_audio(sound, sample_rate=self.audio.sample_rate)
         windows = split_windows(blocks, window_samples=self.audio.num_samples, hop_samples=hop)
         return pool_stream(windows, self._encode, batch_size=WINDOW_BATCH)
@@ -46,7 +51,7 @@ class Listener:
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """Return the probability of each label, ``[..., num_labels]``, for embeddings ``[..., E]``."""
-        return torch.softmax(LABEL_SCALE * embeddings.to(self.device) @ self.label_embeddings.T.to(self.device), -1)
+        return torch.softmax(LABEL_SCALE * embeddings.to(self.device) @ self.label_embeddings.T, -1)
 
     def top(self, embedding: Tensor, num: int = 3) -> tuple[tuple[str, float], ...]:
         """Return the ``num`` likeliest labels of an embedding ``[E]`` with their probabilities, best first."""

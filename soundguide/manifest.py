@@ -18,7 +18,7 @@ from soundguide.storage import Storage, resolve_uri
 
 URI_COLUMNS = ("audio", "image", "latent")
 OVERRIDES = tuple(EditSettings.model_fields)
-_COLUMNS = ("id", *URI_COLUMNS, "seed", *OVERRIDES)
+_COLUMNS = ("id", *URI_COLUMNS, "seed", "note", *OVERRIDES)
 _MAX_LISTED = 200  # repeated ids shown; the message must stay readable when a million rows share one
 
 
@@ -26,9 +26,9 @@ def read_manifest(uri: str, storage: Storage) -> pa.Table:
     """Read a manifest and check what concerns it as a whole.
 
     Columns: ``id``, ``audio`` (or ``text``), at least one of ``image``, ``seed`` and ``latent``, and any field of
-    `EditSettings` as an override of that row. Empty cells are not given. Returns ``row`` (int64, counts from 1) and
-    strings, ``""`` where nothing is given; relative URIs are resolved against the manifest's folder. Values are checked
-    per row by `stages.EditPreparer`, not here.
+    `EditSettings` as an override of that row; ``note`` is for the contact sheet. Empty cells are not given. Returns
+    ``row`` (int64, counts from 1) and strings, ``""`` where nothing is given; relative URIs are resolved against the
+    manifest's folder. Values are checked per row by `stages.EditPreparer`, not here.
 
     Raises:
         InvalidManifest: it cannot be read, has no rows, lacks a column, has an unknown one, or repeats or omits an id.
@@ -65,7 +65,7 @@ def write_manifest(table: pa.Table, uri: str, storage: Storage) -> None:
 
 def missing_rows(earlier: pa.Table, table: pa.Table) -> list[str]:
     """Return the ids of rows of `earlier` that `table` no longer has with the same content, in no matter what order."""
-    names = sorted({*earlier.column_names, *table.column_names} - {"row"})
+    names = sorted({*earlier.column_names, *table.column_names} - {"row", "note"})
     gone = pc.invert(pc.is_in(_contents(earlier, names), value_set=_contents(table, names)))
     return [str(id) for id in earlier["id"].filter(gone).to_pylist()]
 
@@ -140,7 +140,7 @@ def _check_columns(names: list[str], uri: str) -> None:
     if unknown:
         raise InvalidManifest(
             f"the manifest {uri} has unknown columns: {', '.join(unknown)}. Rename or remove them; known are "
-            f"{', '.join(_COLUMNS[:5])} and the settings {', '.join(OVERRIDES)}"
+            f"{', '.join(_COLUMNS[:6])} and the settings {', '.join(OVERRIDES)}"
         )
     for wanted in (("id",), ("audio", "text"), ("image", "seed", "latent")):
         if not set(wanted) & set(names):
@@ -191,7 +191,7 @@ def _line_numbers(data: bytes, suffix: str) -> list[int]:
 
 
 def _normalise(table: pa.Table, *, base: str) -> pa.Table:
-    names = ["id", *URI_COLUMNS, "seed", *(name for name in OVERRIDES if name in table.column_names)]
+    names = ["id", *URI_COLUMNS, "seed", *(name for name in ("note", *OVERRIDES) if name in table.column_names)]
     blank = pa.repeat("", table.num_rows)
     columns = [table[name].fill_null("") if name in table.column_names else blank for name in names]
     columns = [_resolve(c, base) if name in URI_COLUMNS else c for name, c in zip(names, columns, strict=True)]

@@ -1,28 +1,30 @@
-"""The manipulator: one plain class that edits pictures with sounds, the same under a bulk job, a service and the command line."""
+"""The manipulator: one plain class that edits pictures with sounds.
+
+It is the same under a bulk job, a service and the command line.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from soundguide.cache import ContentCache
 from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers
-from soundguide.errors import InvalidEdit, InvalidLatent, InvalidSettings
+from soundguide.errors import InvalidEdit, InvalidImage, InvalidSettings
 from soundguide.objective import Run
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
-from soundguide.slots import OnProgress, SlotLoop
+from soundguide.slots import OnProgress, Outcome, SlotLoop
 from soundguide.tables import failed_row, manipulated_row, manipulated_table
 from soundguide.world import World, picture, to_bytes
 
 if TYPE_CHECKING:
-    import pyarrow as pa  # type: ignore[import-untyped]
+    import pyarrow as pa
 
 Result = TypeVar("Result")
 
@@ -30,8 +32,9 @@ Result = TypeVar("Result")
 class Manipulator:
     """Loads the models of one world and edits, many edits side by side.
 
-    All methods that compute are coroutines and may run concurrently on one event loop; the models run on one thread of their own. Edits join the
-    running batch between two steps. Embeddings of sounds and codes of photos are kept by content hash.
+    All methods that compute are coroutines and may run concurrently on one event loop; the models run on one thread of
+    their own. Edits join the running batch between two steps. Embeddings of sounds and codes of photos are kept by
+    content hash.
     """
 
     def __init__(self, config: ManipulatorConfig) -> None:
@@ -64,53 +67,53 @@ class Manipulator:
     async def edit(self, edit: PreparedEdit, *, on_progress: OnProgress | None = None) -> ManipulatedEdit:
         """Do one edit. Raises a child of `InvalidEdit` where this edit, and only this one, cannot be done."""
         started = time.monotonic()
-        settings = edit.settings
-        mix = _mix_masks(settings, self.world.num_ws) if edit.sound and settings.text else None
-        ws, inversion_error = await self._source(edit, on_progress)
+        mix = _mix_masks(edit.settings, self.world.num_ws)
         targets = await self._targets(edit)
-        source, before = await self._in_thread(self.world.look, ws)
-        runs = [self._run(ws, target, settings, source, before) for target in targets.values()]
-        outcomes = await asyncio.gather(*(self._slots.run(edit.id, run, on_progress) for run in runs))
-        codes = dict(zip(targets, (outcome.ws for outcome in outcomes), strict=True))
-        edited = next(iter(codes.values())) if mix is None else torch.lerp(codes["sound"], codes["text"], mix)
-        image, after = await self._in_thread(self.world.look, edited)
-        target = next(iter(targets.values()))
-        return ManipulatedEdit(
-            id=edit.id,
-            image=to_bytes(image),
-            source=to_bytes(source),
-            ws=edited.cpu().numpy(),
-            similarity_before=float(before @ target),
-            similarity_after=float(after @ target),
-            latent_distance=float((edited - ws).norm()),
-            gates=tuple(outcomes[0].gates.tolist()),
-            steps=sum(outcome.steps for outcome in outcomes),
-            seconds=time.monotonic() - started,
-            inversion_error=inversion_error,
-            labels=self.world.listener.top(targets["sound"]) if "sound" in targets else (),
-        )
+        ws, inversion_error = await self._source(edit, on_progress)
+        source, runs = await self._in_thread(self._aim, ws, targets, edit.settings)
+        outcomes = await self._optimise(edit.id, runs, on_progress)
 
-    async def stream(self, edit: PreparedEdit, *, preview_every: int = 10) -> AsyncIterator[Progress | ManipulatedEdit]:
+        def finish() -> ManipulatedEdit:
+            # lerp gives either end exactly
+            edited = torch.lerp(outcomes[0].ws, outcomes[-1].ws, mix.to(ws.device)) if len(runs) > 1 else outcomes[0].ws
+            image, embedding = self.world.look(edited)
+            return ManipulatedEdit(
+                id=edit.id,
+                image=to_bytes(image),
+                source=to_bytes(source),
+                ws=edited.cpu().numpy(),
+                similarity_before=runs[0].source_similarity,
+                similarity_after=float(embedding @ runs[0].target),
+                latent_distance=float((edited - ws).norm()),
+                gates=tuple(outcomes[0].gates.tolist()),
+                steps=sum(outcome.steps for outcome in outcomes),
+                seconds=time.monotonic() - started,
+                inversion_error=inversion_error,
+                labels=self.world.listener.top(targets["sound"]) if "sound" in targets else (),
+            )
+
+        return await self._in_thread(finish)
+
+    async def stream(
+        self, edit: PreparedEdit, *, preview_every: int = 10
+    ) -> AsyncGenerator[Progress | ManipulatedEdit, None]:
         """Do one edit, yielding `Progress` with a preview every ``preview_every`` steps, at last the `ManipulatedEdit`.
 
         Closing the iterator frees the slot within one step.
         """
-        news: asyncio.Queue[Progress] = asyncio.Queue()
+        news: asyncio.Queue[Progress | None] = asyncio.Queue()
         task = asyncio.ensure_future(self.edit(edit, on_progress=OnProgress(preview_every, news.put_nowait)))
+        task.add_done_callback(lambda _: news.put_nowait(None))
         try:
-            while not task.done() or not news.empty():
-                waiting = asyncio.ensure_future(news.get())
-                await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-                if waiting.done():
-                    yield waiting.result()
-                else:
-                    waiting.cancel()
+            while (progress := await news.get()) is not None:
+                yield progress
             yield await task
         finally:
             task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
-        """Edit the rows of a prepared table (`soundguide.tables`), order kept; a row's failure becomes its own error."""
+        """Edit the rows of a prepared table (`soundguide.tables`), order kept; a row's failure is its own error."""
 
         async def one(row: dict[str, object]) -> dict[str, object]:
             if row["error"]:
@@ -122,13 +125,28 @@ class Manipulator:
 
         return manipulated_table(await asyncio.gather(*(one(row) for row in batch.to_pylist())))
 
+    async def _optimise(self, id: str, runs: list[Run], on_progress: OnProgress | None) -> list[Outcome]:
+        """Do an edit's runs side by side; where one fails, the others end with it. News is of the first alone."""
+        listeners = [on_progress, *[None] * (len(runs) - 1)]
+        pairs = zip(runs, listeners, strict=True)
+        tasks = [asyncio.ensure_future(self._slots.run(id, run, listener)) for run, listener in pairs]
+        try:
+            return await asyncio.gather(*tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+
     async def _source(self, edit: PreparedEdit, on_progress: OnProgress | None) -> tuple[Tensor, float]:
         """Return the source code ``[L, D]`` and the error of its inversion, NaN where nothing was inverted."""
         if edit.photo is None:
-            return await self._in_thread(self.world.code, edit.seed, edit.latent, edit.settings.truncation_psi), float("nan")
+            ws = await self._in_thread(self.world.code, edit.seed, edit.latent, edit.settings.truncation_psi)
+            return ws, float("nan")
         photo = await self._in_thread(picture, edit.photo, self.world.device)
         if photo.shape[1:] != (self.world.resolution,) * 2:
-            raise InvalidLatent(f"{edit.id}: photo is {tuple(photo.shape[1:])}, expected {self.world.resolution} px. Prepare it for this generator.")
+            raise InvalidImage(
+                f"{edit.id}: the photo is {edit.photo.shape[1]} x {edit.photo.shape[0]} px; expected a square of "
+                f"{self.world.resolution}. Prepare it for this generator."
+            )
 
         async def invert() -> Tensor:
             start, target = await self._in_thread(self.world.start_inversion, photo)
@@ -138,8 +156,7 @@ class Manipulator:
         inversion = {"inversion_steps", "learning_rate", "rampup", "rampdown"}
         key = f"{edit.source_sha256}/{edit.settings.model_dump_json(include=inversion)}"
         ws = await (self._inversions.get(key, invert) if edit.source_sha256 else invert())
-        image, _ = await self._in_thread(self.world.look, ws)
-        return ws, float((image.clamp(-1, 1) - photo).abs().mean() / 2)
+        return ws, await self._in_thread(self.world.reconstruction_error, ws, photo)
 
     async def _targets(self, edit: PreparedEdit) -> dict[str, Tensor]:
         """Return the guiding embeddings ``[E]``: of the sound, the text, or both, the sound first."""
@@ -149,7 +166,7 @@ class Manipulator:
             async def hear() -> Tensor:
                 return await self._in_thread(self.world.listener.embed, edit.sound)
 
-            targets["sound"] = (await (self._embeddings.get(edit.sound_sha256, hear) if edit.sound_sha256 else hear())).to(self.world.device)
+            targets["sound"] = await (self._embeddings.get(edit.sound_sha256, hear) if edit.sound_sha256 else hear())
         if edit.settings.text:
 
             async def read() -> Tensor:
@@ -157,12 +174,20 @@ class Manipulator:
 
             targets["text"] = await self._embeddings.get(f"text/{edit.settings.text}", read)
         if not targets:
-            raise InvalidSettings(f"{edit.id}: neither a sound nor a text. Give `audio`, or the setting `text`, or both.")
+            raise InvalidSettings(
+                f"{edit.id}: neither a sound nor a text. Give `audio`, or the setting `text`, or both."
+            )
         return targets
 
-    def _run(self, ws: Tensor, target: Tensor, settings: EditSettings, source: Tensor, before: Tensor) -> Run:
+    def _aim(self, ws: Tensor, targets: dict[str, Tensor], settings: EditSettings) -> tuple[Tensor, list[Run]]:
+        """Return the source's picture and one run for each target; on the models' thread."""
+        source, embedding = self.world.look(ws)
         identity = self.world.identity_of(source) if settings.lambda_id > 0 else None
-        return Run("edit", ws, target, settings, source_similarity=float(before @ target), identity=identity)
+        runs = [
+            Run("edit", ws, target, settings, source_similarity=float(embedding @ target), identity=identity)
+            for target in targets.values()
+        ]
+        return source, runs
 
     async def _in_thread(self, function: Callable[..., Result], *arguments: object) -> Result:
         return await asyncio.get_running_loop().run_in_executor(self._executor, function, *arguments)
@@ -173,7 +198,9 @@ def _mix_masks(settings: EditSettings, num_ws: int) -> Tensor:
     share = torch.full((num_ws, 1), settings.mix)
     for first, last, source in parse_mix_layers(settings.mix_layers):
         if last > num_ws:
-            raise InvalidSettings(f"mix_layers names layer {last}, but this generator has {num_ws}. Use layers 1-{num_ws}.")
+            raise InvalidSettings(
+                f"mix_layers names layer {last}, but this generator has {num_ws}. Use layers 1-{num_ws}."
+            )
         share[first - 1 : last] = float(source == "text")
     return share
 

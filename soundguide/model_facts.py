@@ -1,10 +1,11 @@
 """What can be known of a world's models without loading them: sizes, rates and digests."""
 
+import os
 from dataclasses import dataclass
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
-from soundguide.models.manifest import WEIGHTS_FILE, read_config, resolve_model
+from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, read_config, resolve_model
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,13 @@ class ModelFacts:
     w_dim: int
     sample_rate: int
     digests: tuple[tuple[str, str], ...] = ()
+
+
+def absolute_models(config: ManipulatorConfig) -> ManipulatorConfig:
+    """Return the config with absolute model folders, for processes that work in another folder."""
+    names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity")}
+    folders = {role: os.path.abspath(name) for role, name in names.items() if name and name != MINIATURE}
+    return config.model_copy(update=folders)
 
 
 def read_model_facts(config: ManipulatorConfig) -> ModelFacts:

@@ -1,4 +1,7 @@
-"""What a slot is optimised for: guidance by an embedding while it edits, likeness to a photo while it inverts (Eq. 14-18)."""
+"""What a slot is optimised for: guidance by an embedding while it edits, likeness to a photo while it inverts.
+
+Guidance and its regularisers are Eq. 14-18.
+"""
 
 from __future__ import annotations
 
@@ -23,15 +26,17 @@ from soundguide.models.protocols import Generator, IdentityEncoder, ImageTextEnc
 from soundguide.optimize import Schedule, Terms
 from soundguide.views import random_views
 
-INVERSION_REG, INVERSION_FEATURE = 5e-4, 0.2  # weights beside the pixel term of 1; chosen on held-out renders of the miniature
+# weights beside the pixel term of 1; chosen on held-out renders of the miniature
+INVERSION_REG, INVERSION_FEATURE = 5e-4, 0.2
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
     """One run of a slot, tensors on the models' device.
 
-    ``start`` ``[L, D]``; ``target`` ``[E]``, unit norm: the guiding embedding, or the photo's when inverting; ``source_similarity``: cosine of source and
-    target; ``photo`` ``[3, H, W]`` in [-1, 1] when inverting; ``identity`` ``[512]``: the source's identity embedding where lambda_id > 0.
+    ``start`` ``[L, D]``; ``target`` ``[E]``, unit norm: the guiding embedding, or the photo's when inverting;
+    ``source_similarity``: cosine of source and target; ``photo`` ``[3, H, W]`` in [-1, 1] when inverting; ``identity``
+    ``[512]``: the source's identity embedding where lambda_id > 0.
     """
 
     phase: Literal["invert", "edit"]
@@ -61,7 +66,10 @@ class Run:
 
 
 class EditObjective:
-    """The weighted sum of terms, per slot; meets `soundguide.optimize.Objective`. Holds what each slot's run aims at."""
+    """The weighted sum of terms, per slot; meets `soundguide.optimize.Objective`.
+
+    Holds what each slot's run aims at.
+    """
 
     def __init__(
         self,
@@ -80,7 +88,8 @@ class EditObjective:
         self.source_identity = torch.zeros(num_slots, 512, device=device)
         self.view_seeds = torch.zeros(num_slots, dtype=torch.int64, device=device)
         self.view_steps = torch.zeros(num_slots, dtype=torch.int64, device=device)
-        # per slot: editing, source similarity, margin, lambda reg, is paper, lambda spread, lambda id, entropy floor, adaptive, views
+        # per slot: editing, source similarity, margin, lambda reg, is paper, lambda spread, lambda id, entropy floor,
+        # adaptive, views
         self.weights = torch.zeros(num_slots, 10, device=device)
         self._runs: dict[int, Run] = {}
 
@@ -101,7 +110,7 @@ class EditObjective:
 
     def release(self, slot: int) -> None:
         """Forget a slot's run."""
-        del self._runs[slot]
+        self._runs.pop(slot, None)
 
     def gates(self, theta: Tensor, slots: Tensor) -> Tensor:
         """Return the layer gates ``[B, L]`` of some slots: adaptive ones follow theta, the others are all 1."""
@@ -113,11 +122,13 @@ class EditObjective:
         runs = list(self._runs.values())
         editing, similarity, margin, reg, paper, spread, identity, _, _, views = self.weights[slots].unbind(1)
         images = self.generator.synthesize(ws)
-        embeddings = self._embed_views(images, slots, max(r.settings.num_views if r.phase == "edit" else 1 for r in runs))
+        num_views = max(r.settings.num_views if r.phase == "edit" else 1 for r in runs)
+        embeddings = self._embed_views(images, slots, num_views)
         source, target = self.source[slots], self.target[slots]
         gates = self.gates(theta, slots)
         cosines = torch.einsum("bve,be->bv", embeddings, target)
-        counted = torch.arange(cosines.shape[1], device=ws.device) < views[:, None]  # each row averages its own number of views
+        # each row averages its own number of views
+        counted = torch.arange(num_views, device=ws.device) < views[:, None]
         closeness = torch.where(counted, cosines, 0.0).sum(1) / views
         terms = {"guidance": editing * guidance_hinge(closeness, similarity, margin)}
         terms["reg"] = gated_distance(ws, source, gates)
@@ -143,4 +154,4 @@ class EditObjective:
         seeds, steps = self.view_seeds[slots], self.view_steps[slots]
         self.view_steps[slots] = steps + 1
         views = random_views(images, num_views=num_views, seeds=seeds, steps=steps, size=self.image_text.resolution)
-        return self.image_text.encode_image(views).unflatten(0, (len(images), num_views))
+        return self.image_text.encode_image(views).reshape(len(images), num_views, -1)  # [B, V, E]

@@ -1,7 +1,8 @@
 """Latent optimisation over slots: a pure loop in which every slot is an edit of its own.
 
-Each slot has its own Adam state, step counter, schedule and stop rule; the loss is the sum over slots, so no slot feels another. A slot that
-ended is free for the next edit at the next step (continuous batching). Nothing here knows images, sounds or models: the objective is a callable.
+Each slot has its own Adam state, step counter, schedule and stop rule; the loss is the sum over slots, so no slot feels
+another. A slot that ended is free for the next edit at the next step (continuous batching). Nothing here knows images,
+sounds or models: the objective is a callable.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam, Kingma & Ba 2015
 class Schedule:
     """How one slot moves and when it stops.
 
-    ``learning_rate`` is in step scales (standard deviations of codes); it rises over the share ``rampup`` of the steps and falls along a cosine
-    over the last share ``rampdown`` (Karras et al. 2020, appendix D). ``tied`` moves all layers alike (plain W). ``gate_learning_rate`` 0 leaves
-    theta alone. ``plateau_steps`` 0: no early stop.
+    ``learning_rate`` is in step scales (standard deviations of codes); it rises over the share ``rampup`` of the steps
+    and falls along a cosine over the last share ``rampdown`` (Karras et al. 2020, appendix D). ``tied`` moves all
+    layers alike (plain W). ``gate_learning_rate`` 0 leaves theta alone. ``plateau_steps`` 0: no early stop.
     """
 
     num_steps: int
@@ -48,33 +49,57 @@ class Ended:
     finite: bool
 
 
+@dataclass(frozen=True, slots=True)
+class _Flags:
+    """The stop flags of all slots after one step, on their way to the host."""
+
+    values: Tensor  # [B, 2]: finite, on its plateau
+    arrived: torch.cuda.Event | None
+
+    @classmethod
+    def send(cls, values: Tensor) -> _Flags:
+        if values.device.type != "cuda":
+            return cls(values, None)
+        host = values.to("cpu", non_blocking=True)  # into pinned memory: does not wait
+        arrived = torch.cuda.Event()
+        arrived.record(torch.cuda.current_stream(values.device))
+        return cls(host, arrived)
+
+    def read(self, slot: int) -> tuple[bool, bool]:
+        if self.arrived is not None:
+            self.arrived.synchronize()  # the copy may still be on its way: without this, the memory holds anything
+        finite, plateau = self.values[slot].tolist()
+        return finite, plateau
+
+
 class LatentOptimizer:
     """Adam over ``num_slots`` codes ``[L, D]`` at once, each on its own schedule.
 
-    ``step_scale`` ``[D]``: the unit of the learning rate in each dimension. ``check_every``: a slot's stop flags are copied to the host at every
-    so many of its own steps and read one check later, so that the device never waits; its path depends on its own steps alone.
+    ``step_scale`` ``[D]``: the unit of the learning rate in each dimension; its device and dtype are those of all
+    state. ``check_every``: a slot's stop flags are copied to the host at every so many of its own steps and read one
+    check later, so that the device never waits for them; its path depends on its own steps alone.
     """
 
     def __init__(
         self, objective: Objective, *, num_slots: int, num_ws: int, step_scale: Tensor, check_every: int = 10
     ) -> None:
-        device, w_dim = step_scale.device, len(step_scale)
         self.objective, self.num_slots, self.check_every = objective, num_slots, check_every
         self.step_scale = step_scale
-        self.ws = torch.zeros(num_slots, num_ws, w_dim, device=device)
-        self.theta = torch.zeros(num_slots, num_ws, device=device)
-        self.loss = torch.zeros(num_slots, device=device)
+        self.ws = step_scale.new_zeros(num_slots, num_ws, len(step_scale))
+        self.theta = step_scale.new_zeros(num_slots, num_ws)
+        self.loss = step_scale.new_zeros(num_slots)
+        self.stepped: tuple[int, ...] = ()  # the slots that took the latest step, in the order of `terms`
         self.terms: Terms = {}
         self._first, self._second = torch.zeros_like(self.ws), torch.zeros_like(self.ws)
         self._gate_first, self._gate_second = torch.zeros_like(self.theta), torch.zeros_like(self.theta)
-        # per slot, on the device: step, num_steps, rate, rampup, rampdown, tied, gate rate, plateau steps, tolerance
-        self._plan = torch.zeros(num_slots, 9, device=device, dtype=torch.float64)
-        self._best = torch.full((num_slots,), math.inf, device=device)
-        self._since = torch.zeros(num_slots, device=device)
+        # per slot: step, num_steps, rate, rampup, rampdown, tied, gate rate, plateau steps, tolerance
+        self._plan = step_scale.new_zeros(num_slots, 9, dtype=torch.float64)
+        self._best = torch.full_like(self.loss, math.inf)
+        self._since = torch.zeros_like(self.loss)
         self._schedules: dict[int, Schedule] = {}
         self._steps: dict[int, int] = {}
-        self._flags: dict[int, Tensor] = {}  # slot -> (finite, on plateau) as of its last check
-        self._rows = torch.zeros(0, dtype=torch.long, device=device)
+        self._flags: dict[int, _Flags] = {}  # slot -> flags as of its latest check
+        self._rows = torch.zeros(0, dtype=torch.long, device=step_scale.device)
 
     @property
     def active(self) -> tuple[int, ...]:
@@ -94,44 +119,55 @@ class LatentOptimizer:
         """Start a run in a free slot from the code ``ws`` ``[L, D]``."""
         assert slot not in self._schedules, slot
         self.ws[slot] = ws
-        for state in (self.theta, self._first, self._second, self._gate_first, self._gate_second, self._since, self.loss):
+        moments = (self._first, self._second, self._gate_first, self._gate_second)
+        for state in (self.theta, self.loss, self._since, *moments):
             state[slot] = 0
         self._best[slot] = math.inf
         plan = (0, schedule.num_steps, schedule.learning_rate, schedule.rampup, schedule.rampdown, schedule.tied)
         gates_and_stop = (schedule.gate_learning_rate, schedule.plateau_steps, schedule.plateau_tolerance)
-        self._plan[slot] = torch.tensor([*map(float, plan), *map(float, gates_and_stop)], dtype=torch.float64)
+        self._plan[slot] = torch.tensor([float(value) for value in (*plan, *gates_and_stop)], dtype=torch.float64)
         self._schedules[slot], self._steps[slot] = schedule, 0
-        self._rows = torch.tensor(self.active, dtype=torch.long, device=self.ws.device)
+        self._list_rows()
 
     def release(self, slot: int) -> None:
-        """Free a slot, whether its run ended or is cancelled; its ``ws`` and ``theta`` stay readable until the next `admit`."""
-        del self._schedules[slot]
+        """Free a slot, whether its run ended or is cancelled; ``ws`` and ``theta`` stay readable until next `admit`."""
+        self._schedules.pop(slot, None)
         self._flags.pop(slot, None)
-        self._rows = torch.tensor(self.active, dtype=torch.long, device=self.ws.device)
+        self._list_rows()
 
     def step(self) -> list[Ended]:
-        """Take one step in every running slot; return the slots whose runs are over. They stay taken until released."""
-        ended = [Ended(slot, 0, True) for slot, schedule in self._schedules.items() if schedule.num_steps == 0]
-        if ended or not self._schedules:
+        """Take one step in every running slot; return the slots whose runs are over, to be released by the caller."""
+        ended = [Ended(slot, 0, True) for slot in self.active if self._schedules[slot].num_steps == 0]
+        self.stepped = self._moving()
+        if not self.stepped:
             return ended
         rows = self._rows
-        ws = self.ws[rows].requires_grad_()
-        theta = self.theta[rows].requires_grad_()
-        loss, self.terms = self.objective(ws, theta, rows)
-        grad, gate_grad = torch.autograd.grad(loss.sum(), (ws, theta), allow_unused=True)  # sum: slots stay independent
+        with torch.enable_grad():
+            ws = self.ws[rows].requires_grad_()
+            theta = self.theta[rows].requires_grad_()
+            loss, terms = self.objective(ws, theta, rows)
+            # sum, not mean: a slot's step must not depend on its neighbours
+            grad, gate_grad = torch.autograd.grad(loss.sum(), (ws, theta), allow_unused=True)
         with torch.no_grad():
+            self.terms = {name: term.detach() for name, term in terms.items()}
             self.loss[rows] = loss.detach()
             self._move(rows, ws, grad, theta, gate_grad)
             self._watch(rows, loss)
-        return self._ended()
+        return ended + self._check()
+
+    def _moving(self) -> tuple[int, ...]:
+        return tuple(slot for slot in self.active if self._schedules[slot].num_steps > 0)
+
+    def _list_rows(self) -> None:
+        self._rows = torch.tensor(self._moving(), dtype=torch.long, device=self.ws.device)
 
     def _move(self, rows: Tensor, ws: Tensor, grad: Tensor | None, theta: Tensor, gate_grad: Tensor | None) -> None:
         plan = self._plan[rows]
         step, rate = plan[:, 0] + 1, _rate(plan)
         if grad is not None:
             grad = grad * self.step_scale
-            # one shared step for all layers is plain W; Adam's state is then equal in all layers too
-            grad = torch.where(plan[:, 5, None, None] > 0, grad.mean(1, keepdim=True).expand_as(grad), grad)
+            # the gradient of one vector shared by all layers; Adam's state is then equal in all layers too
+            grad = torch.where(plan[:, 5, None, None] > 0, grad.sum(1, keepdim=True).expand_as(grad), grad)
             move = _adam(self._first, self._second, rows, grad, step, rate)
             self.ws[rows] = ws - move * self.step_scale
         if gate_grad is not None:
@@ -139,30 +175,31 @@ class LatentOptimizer:
         self._plan[rows, 0] = step
 
     def _watch(self, rows: Tensor, loss: Tensor) -> None:
-        plan = self._plan[rows]
-        improved = loss < self._best[rows] - plan[:, 8]
-        self._best[rows] = torch.where(improved, loss, self._best[rows])
+        """Keep each slot's lowest loss, and for how many steps it has not fallen by the tolerance."""
+        best = self._best[rows]
+        improved = loss < best - self._plan[rows, 8]
+        self._best[rows] = torch.where(improved, loss, best)
         self._since[rows] = torch.where(improved, 0.0, self._since[rows] + 1)
-        for slot in self._schedules:
-            self._steps[slot] += 1
-        if any(self._steps[slot] % self.check_every == 0 for slot in self._schedules):
-            finite = torch.isfinite(self.loss) & torch.isfinite(self.ws).all(2).all(1)
-            plateau = (self._plan[:, 7] > 0) & (self._since >= self._plan[:, 7])
-            self._latest = torch.stack([finite, plateau], 1).to("cpu", non_blocking=True)
 
-    def _ended(self) -> list[Ended]:
-        ended = []
-        for slot, schedule in self._schedules.items():
-            steps = self._steps[slot]
-            finite = plateau = None
-            if steps % self.check_every == 0:
-                if slot in self._flags:
-                    finite, plateau = self._flags[slot].tolist()
-                self._flags[slot] = self._latest[slot]
-            if steps >= schedule.num_steps:
-                ended.append(Ended(slot, steps, bool(torch.isfinite(self.ws[slot]).all() & torch.isfinite(self.loss[slot]))))
-            elif finite is False or plateau:
-                ended.append(Ended(slot, steps, finite is not False))
+    def _check(self) -> list[Ended]:
+        """Count the step and return the runs that are over, by their number of steps or by the flags one check ago."""
+        last = {}
+        for slot in self.stepped:
+            self._steps[slot] += 1
+            last[slot] = self._steps[slot] >= self._schedules[slot].num_steps
+        checked = [slot for slot in self.stepped if last[slot] or self._steps[slot] % self.check_every == 0]
+        if not checked:
+            return []
+        finite = self.loss.isfinite() & self.ws.isfinite().all(2).all(1)
+        plateau = (self._plan[:, 7] > 0) & (self._since >= self._plan[:, 7])
+        flags, ended = _Flags.send(torch.stack([finite, plateau], 1)), []
+        for slot in checked:
+            # a last step is checked as it is: whoever reads the result waits for it anyway
+            before = flags if last[slot] else self._flags.get(slot)
+            self._flags[slot] = flags
+            is_finite, is_on_plateau = before.read(slot) if before is not None else (True, False)
+            if last[slot] or is_on_plateau or not is_finite:
+                ended.append(Ended(slot, self._steps[slot], is_finite))
         return ended
 
 
@@ -181,4 +218,5 @@ def _adam(first: Tensor, second: Tensor, rows: Tensor, grad: Tensor, step: Tenso
     first[rows] = torch.lerp(grad, first[rows], BETA1)
     second[rows] = torch.lerp(grad.square(), second[rows], BETA2)
     correction1, correction2 = ((1 - beta**step).reshape(shape).to(grad.dtype) for beta in (BETA1, BETA2))
-    return rate.reshape(shape).to(grad.dtype) * (first[rows] / correction1) / ((second[rows] / correction2).sqrt() + EPSILON)
+    scaled = (first[rows] / correction1) / ((second[rows] / correction2).sqrt() + EPSILON)
+    return rate.reshape(shape).to(grad.dtype) * scaled

@@ -1,8 +1,9 @@
 """An edit is a row is a request: the records that travel between prepare, manipulate and finish. No torch here.
 
-`EditRequest` is a manifest row. `PreparedEdit` has everything fetched and checked. `ManipulatedEdit` is what the manipulator made of it.
-`EditResult` is the output row and the service's answer. The two in the middle also travel as flat rows (`to_row`, `from_row`) whose columns
-Arrow can hold, bytes and numbers only, so that nothing is ever pickled.
+`EditRequest` is a manifest row. `PreparedEdit` has everything fetched and checked. `ManipulatedEdit` is what the
+manipulator made of it. `EditResult` is the output row and the service's answer. The two in the middle also travel as
+flat rows (`to_row`,
+`from_row`) whose columns Arrow can hold, bytes and numbers only, so that nothing is ever pickled.
 """
 
 from __future__ import annotations
@@ -23,21 +24,30 @@ Row = dict[str, Any]
 class EditRequest(Frozen):
     """One edit as its user writes it: sources as URIs, and settings.
 
-    The source is exactly one of ``image``, ``seed`` and ``latent``; the target is ``audio``, or ``settings.text``, or both.
+    The source is exactly one of ``image``, ``seed`` and ``latent``; the target is ``audio``, or
+    ``settings.text``, or both.
     """
 
     id: Annotated[str, Field(min_length=1, max_length=1024, description="Unique within its manifest.")]
     audio: Annotated[str, Field(description="URI of the sound; empty for an edit by text alone.")] = ""
     image: Annotated[str, Field(description="URI of a photo to edit.")] = ""
     seed: Annotated[int | None, Field(ge=0, lt=2**63, description="Seed of a picture that the generator draws.")] = None
-    latent: Annotated[str, Field(description="URI of a W+ code (.safetensors or .npy), such as an earlier edit's.")] = ""
+    latent: Annotated[str, Field(description="URI of a W+ code (.safetensors or .npy), such as an earlier edit's.")] = (
+        ""
+    )
     settings: EditSettings = EditSettings()
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
-        given = [name for name, present in (("image", self.image), ("seed", self.seed is not None), ("latent", self.latent)) if present]
+        given = [
+            name
+            for name, present in (("image", self.image), ("seed", self.seed is not None), ("latent", self.latent))
+            if present
+        ]
         if len(given) != 1:
-            raise ValueError(f"exactly one of image, seed and latent is the source, got {' and '.join(given) or 'none'}. Give one.")
+            raise ValueError(
+                f"exactly one of image, seed and latent is the source, got {' and '.join(given) or 'none'}. Give one."
+            )
         if not self.audio and not self.settings.text:
             raise ValueError("neither audio nor text is given. Name a sound file, or a text, or both.")
         return self
@@ -47,8 +57,9 @@ class EditRequest(Frozen):
 class PreparedEdit:
     """An edit with its sources fetched and checked.
 
-    ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[R, R, 3]`` uint8 at the generator's resolution) and ``latent``
-    (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of the source files' bytes, empty where there is no file.
+    ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[R, R, 3]`` uint8 at the
+    generator's resolution) and ``latent`` (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of
+    the source files' bytes, empty where there is no file.
     """
 
     id: str
@@ -96,10 +107,13 @@ class PreparedEdit:
 class ManipulatedEdit:
     """What came of one edit: pictures ``[R, R, 3]`` uint8, the code ``ws`` ``[L, D]``, and its measures.
 
-    Similarities are cosines of the picture's embedding and the target's (the sound's; the text's where there is no sound): higher is closer.
-    ``latent_distance`` is the root of the squared distance between edited and source code, summed over layers, in raw w units.
-    ``gates`` ``[L]`` sum to L. ``inversion_error`` is the mean absolute error, 0..1, between a photo and its reconstruction; NaN for other sources.
-    ``labels`` are (label, probability), best first, of the sound; empty without one.
+    Similarities are cosines of the picture's embedding and the target's (the sound's; the text's where there is
+    no sound): higher is closer. ``latent_distance`` is the root of the squared distance between edited and source
+    code, summed over layers, in
+    raw w units. ``gates`` ``[L]`` sum to L. ``inversion_error`` is the mean absolute error, 0..1, between a photo
+    and its
+    reconstruction; NaN for other sources. ``labels`` are (label, probability), best first, of the sound; empty
+    without one.
     """
 
     id: str
@@ -158,7 +172,7 @@ class ManipulatedEdit:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """News of a running edit: ``phase``, ``step`` of ``num_steps``, the loss and its terms, and now and then a preview ``[R, R, 3]``."""
+    """News of a running edit: where it is, its loss and terms, now and then a preview ``[R, R, 3]``."""
 
     id: str
     phase: Literal["invert", "edit"]
@@ -175,8 +189,8 @@ Status = Literal["ok", "error", "quarantined"]
 class EditResult(Frozen):
     """The output row, and the service's answer: one per request, whatever became of it.
 
-    ``error`` is ``""`` when all went well. URIs are relative to the output folder where the result lies in one. Measures are as in
-    `ManipulatedEdit`, NaN (absent in JSON) where there is none.
+    ``error`` is ``""`` when all went well. URIs are relative to the output folder where the result lies in one.
+    Measures are as in `ManipulatedEdit`, NaN (absent in JSON) where there is none.
     """
 
     model_config = {**Frozen.model_config, "allow_inf_nan": True, "ser_json_inf_nan": "null"}

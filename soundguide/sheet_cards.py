@@ -142,7 +142,9 @@ def common_settings(rows: Sequence[Row]) -> dict[str, Any]:
 
 def similarity_scale(rows: Sequence[Row]) -> Scale:
     """Return the axis from the lowest to the highest similarity of `rows`, rounded outwards to tenths."""
-    values = [v for row in rows for v in (finite(row["similarity_before"]), finite(row["similarity_after"])) if v is not None]
+    values = [
+        v for row in rows for v in (finite(row["similarity_before"]), finite(row["similarity_after"])) if v is not None
+    ]
     low, high = math.floor(10 * min(values, default=0.0)) / 10, math.ceil(10 * max(values, default=1.0)) / 10
     return Scale(low, high if high > low else low + 0.1)
 

@@ -26,7 +26,7 @@ MAX_SIDE = 512  # pixels of an embedded picture
 MAX_PICTURE_BYTES = 64 * 2**20
 
 _N_FFT, _MELS, _COLUMNS = 1024, 64, 360
-_FLOOR_DB, _CEILING_DB = -85.0, -18.0  # one scale for all sounds: a quiet one must look quiet
+_FLOOR_DB, _CEILING_DB = -80.0, -14.0  # one scale for all sounds: a quiet one must look quiet
 _LEVELS = 64
 # Ink, deep water, teal, moss, sand, paper: evenly rising in lightness, so that it reads in grey as well.
 _STOPS = np.array([(15, 18, 24), (20, 44, 60), (24, 92, 100), (92, 150, 116), (230, 186, 104), (255, 246, 222)], float)
@@ -90,9 +90,9 @@ def data_uri(media_type: str, data: bytes) -> Markup:
 
 
 def mel_levels(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
-    """Return the mel spectrogram of samples ``[T]`` at 16 kHz as levels 0..63, ``[64, 360]``: low tones last, time right.
+    """Return the mel spectrogram of samples ``[T]`` at 16 kHz as levels 0..63, ``[64, 360]``: low tones last.
 
-    The levels are decibels from -85 to -18 against a full-scale sine, the same for every sound.
+    The levels are decibels from -80 to -14 against a full-scale sine, the same for every sound.
     """
     # Frame f is centred on its column's middle; with 10 s in 360 columns neighbouring windows still overlap by half.
     padded = np.pad(waveform.astype(np.float64), _N_FFT // 2)
@@ -103,7 +103,8 @@ def mel_levels(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:
     power = np.square(np.abs(np.fft.rfft(frames * window))) / full_scale
     db = 10 * np.log10(np.maximum(power @ _mel_filters(), 1e-12)).T[::-1]  # [M, F]
     levels = (db - _FLOOR_DB) / (_CEILING_DB - _FLOOR_DB) * (_LEVELS - 1)
-    return np.clip(np.rint(levels), 0, _LEVELS - 1).astype(np.uint8)
+    clipped: npt.NDArray[np.uint8] = np.clip(np.rint(levels), 0, _LEVELS - 1).astype(np.uint8)
+    return clipped
 
 
 @cache
@@ -129,7 +130,7 @@ def _encode_levels(levels: npt.NDArray[np.uint8]) -> bytes:
 
 
 def _encode_mp3(waveform: npt.NDArray[np.float32]) -> bytes:
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     # MP3, because every browser plays it; 32 kbit/s is 40 kB for 10 s.
     buffer = io.BytesIO()

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from soundguide.errors import NonFiniteEdit
+from soundguide.errors import InvalidSettings, NonFiniteEdit
 from soundguide.objective import EditObjective, Run
 from soundguide.optimize import Ended, LatentOptimizer
 from soundguide.records import Progress
@@ -20,11 +20,19 @@ from soundguide.world import World, to_bytes
 
 @dataclass(frozen=True, slots=True)
 class OnProgress:
-    """Who wants to hear of a run: ``tell`` gets a `Progress` at every ``every`` steps of its slot, with a picture where ``preview``."""
+    """Who wants to hear of a run: ``tell`` gets a `Progress` at every ``every`` steps of its slot.
+
+    With ``preview`` it holds a picture. What ``tell`` raises ends its own edit. Raises `InvalidSettings` for an
+    ``every`` below 1.
+    """
 
     every: int
     tell: Callable[[Progress], None]
     preview: bool = True
+
+    def __post_init__(self) -> None:
+        if self.every < 1:
+            raise InvalidSettings(f"progress every {self.every} steps was asked for. Ask for 1 or more.")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,16 +55,22 @@ class _Waiting:
 class SlotLoop:
     """Owns the optimiser's slots on one event loop; `run` is called from any number of tasks.
 
-    Steps run on ``executor``; between two steps cancelled runs leave, waiting ones are admitted and news is told. The loop's task starts with the
-    first run and ends when nothing is left, so that no task outlives its work.
+    Steps run on ``executor``; between two steps cancelled runs leave, waiting ones are admitted and news is told. The
+    loop's task starts with the first run and ends when nothing is left, so that no task outlives its work.
     """
 
     def __init__(self, world: World, executor: Executor, *, num_slots: int, check_every: int) -> None:
         num_slots = num_slots or default_num_slots(world.resolution, world.device)
         self._world, self._executor = world, executor
-        self._objective = EditObjective(world.generator, world.image_text, world.identity, num_slots=num_slots, device=world.device)
+        self._objective = EditObjective(
+            world.generator, world.image_text, world.identity, num_slots=num_slots, device=world.device
+        )
         self._optimizer = LatentOptimizer(
-            self._objective, num_slots=num_slots, num_ws=world.num_ws, step_scale=world.step_scale, check_every=check_every
+            self._objective,
+            num_slots=num_slots,
+            num_ws=world.num_ws,
+            step_scale=world.step_scale,
+            check_every=check_every,
         )
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[int, _Waiting] = {}
@@ -80,7 +94,7 @@ class SlotLoop:
     async def run(self, id: str, run: Run, on_progress: OnProgress | None = None) -> Outcome:
         """Optimise one run in the next free slot. Cancelling this coroutine frees the slot within one step.
 
-        Raises `NonFiniteEdit` where the run left the finite numbers.
+        Raises `NonFiniteEdit` where the run left the finite numbers; any other error of a step ends all runs.
         """
         waiting = _Waiting(id, run, asyncio.get_running_loop().create_future(), on_progress)
         self._waiting.append(waiting)
@@ -89,34 +103,45 @@ class SlotLoop:
         return await waiting.done
 
     async def _loop(self) -> None:
-        loop = asyncio.get_running_loop()
         try:
             while self._waiting or self._running:
                 self._leave_and_admit()
-                if not self._running:
-                    continue
-                ended, news = await loop.run_in_executor(self._executor, self._step)
-                for waiting, progress in news:
-                    if waiting.on_progress is not None:
-                        waiting.on_progress.tell(progress)
-                for end in ended:
-                    self._finish(end)
-        except BaseException as error:  # whoever waits must hear of it: a silent loop would leave them waiting for ever
+                if self._running:
+                    ended, news = await self._step_aside()
+                    self._tell(news)
+                    for end in ended:
+                        self._finish(end)
+        except asyncio.CancelledError:  # the event loop shuts down
+            for waiting in (*self._running.values(), *self._waiting):
+                waiting.done.cancel()
+            raise
+        except Exception as error:
+            # a bug, or no memory left: a silent loop would leave those who wait waiting for ever
+            if isinstance(error, torch.OutOfMemoryError):
+                error.add_note(f"Lower manipulator.num_slots (now {self.num_slots}).")
             for waiting in (*self._running.values(), *self._waiting):
                 if not waiting.done.done():
                     waiting.done.set_exception(error)
+        finally:
+            self._waiting.clear()
             for slot in list(self._running):
                 self._free(slot)
-            self._waiting.clear()
-            if not isinstance(error, Exception):
-                raise
+
+    async def _step_aside(self) -> tuple[list[Ended], list[tuple[_Waiting, Progress]]]:
+        """Take one step on the executor's thread, and see it through even if this coroutine is cancelled."""
+        step = asyncio.get_running_loop().run_in_executor(self._executor, self._step)
+        try:
+            return await asyncio.shield(step)
+        except asyncio.CancelledError:
+            await asyncio.wait([step])  # slots must not be freed under a step that still runs
+            raise
 
     def _leave_and_admit(self) -> None:
         for slot, waiting in list(self._running.items()):
-            if waiting.done.cancelled():
+            if waiting.done.done():  # cancelled, or failed by its listener
                 self._free(slot)
         for slot in self._optimizer.free:
-            while self._waiting and self._waiting[0].done.cancelled():
+            while self._waiting and self._waiting[0].done.done():
                 self._waiting.popleft()
             if not self._waiting:
                 break
@@ -128,19 +153,31 @@ class SlotLoop:
         """Take one step and gather what listeners want to hear; runs on the executor's thread."""
         ended = self._optimizer.step()
         news = []
-        for position, slot in enumerate(self._optimizer.active):
+        for position, slot in enumerate(self._optimizer.stepped):
             waiting, steps = self._running[slot], self._optimizer.steps_of(slot)
             listener = waiting.on_progress
-            if listener is not None and steps and steps % listener.every == 0:
+            if listener is not None and steps % listener.every == 0:
                 news.append((waiting, self._progress(slot, position, waiting, steps, preview=listener.preview)))
         return ended, news
 
+    def _tell(self, news: list[tuple[_Waiting, Progress]]) -> None:
+        for waiting, progress in news:
+            if waiting.on_progress is None or waiting.done.done():
+                continue
+            try:
+                waiting.on_progress.tell(progress)
+            except Exception as error:  # a listener's own failure, told to whoever brought it
+                waiting.done.set_exception(error)
+
     def _progress(self, slot: int, position: int, waiting: _Waiting, steps: int, *, preview: bool) -> Progress:
-        with torch.no_grad():
-            image = to_bytes(self._world.generator.synthesize(self._optimizer.ws[slot : slot + 1])[0]) if preview else None
+        image = None
+        if preview:
+            with torch.no_grad():
+                image = to_bytes(self._world.generator.synthesize(self._optimizer.ws[slot : slot + 1])[0])
         terms = {name: float(term[position]) for name, term in self._optimizer.terms.items()}
         num_steps = waiting.run.schedule.num_steps
-        return Progress(waiting.id, waiting.run.phase, steps, num_steps, float(self._optimizer.loss[slot]), terms, image)
+        loss = float(self._optimizer.loss[slot])
+        return Progress(waiting.id, waiting.run.phase, steps, num_steps, loss, terms, image)
 
     def _finish(self, end: Ended) -> None:
         waiting = self._running[end.slot]
@@ -153,9 +190,8 @@ class SlotLoop:
         if end.finite:
             waiting.done.set_result(outcome)
         else:
-            waiting.done.set_exception(
-                NonFiniteEdit(f"{waiting.id}: not finite after {end.steps} steps. Lower learning_rate, or check the latent code.")
-            )
+            remedy = "Lower learning_rate, or check the latent code."
+            waiting.done.set_exception(NonFiniteEdit(f"{waiting.id}: not finite after {end.steps} steps. {remedy}"))
 
     def _free(self, slot: int) -> None:
         del self._running[slot]
@@ -164,7 +200,7 @@ class SlotLoop:
 
 
 def default_num_slots(resolution: int, device: torch.device) -> int:
-    """Return how many slots suit a device: many on a GPU; on a CPU few, and one where pictures are large (memory-bound)."""
+    """Return how many slots suit a device: many on a GPU; few on a CPU, and one for large pictures (memory-bound)."""
     if device.type == "cuda":
         return max(4, min(64, 64 * 256 // resolution))
     return 8 if resolution <= 64 else 4 if resolution <= 128 else 1

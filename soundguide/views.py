@@ -15,31 +15,35 @@ def area_resize(images: Tensor, size: int, boxes: Tensor | None = None) -> Tenso
     """Resample one crop of each picture so that every pixel is the mean of exactly the area that it covers.
 
     ``images``: ``[B, C, H, W]``. ``boxes``: ``[B, 4]``, left, right, top and bottom in [0, 1]; None for whole pictures.
-    Returns ``[B, C, size, size]``, float32, stretched where a crop is not square; ``images`` itself where nothing is to
-    do. Differentiable in ``images``. Where pixels grow, each covers a share of one pixel or of two neighbours.
+    Returns ``[B, C, size, size]``, in float32 at least, stretched where a crop is not square; ``images`` itself where
+    nothing is to do. Differentiable in ``images``. Where pixels grow, each covers a share of one pixel or of two
+    neighbours.
     """
     height, width = images.shape[2:]
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
     if boxes is None:
         if height == width == size:
             return images
         # float64: two matrices serve the whole batch, so that the last digits cost nothing
         boxes = torch.tensor([[0.0, 1.0, 0.0, 1.0]], dtype=torch.float64, device=images.device)
-    across = _area_matrix(boxes[:, 0], boxes[:, 1], width, size)
-    down = _area_matrix(boxes[:, 2], boxes[:, 3], height, size)
+    across = _area_matrix(boxes[:, 0], boxes[:, 1], width, size).to(images.dtype)
+    down = _area_matrix(boxes[:, 2], boxes[:, 3], height, size).to(images.dtype)
     with torch.autocast(images.device.type, enabled=False):
-        x = images.float().flatten(1, 2) @ across.mT  # [B, C * H, size]
+        x = images.flatten(1, 2) @ across.mT  # [B, C * H, size]
         x = x.reshape(*images.shape[:3], size).mT.flatten(1, 2) @ down.mT  # [B, C * size, size], columns before rows
     return x.reshape(*images.shape[:2], size, size).mT
 
 
 def _area_matrix(start: Tensor, end: Tensor, num_pixels: int, size: int) -> Tensor:
-    """Return ``[B, size, num_pixels]``, float32: the share of each pixel in each of ``size`` cells of [start, end]."""
+    """Return ``[B, size, num_pixels]``: the share of each pixel in each of ``size`` cells of [start, end]."""
     cells = torch.arange(size + 1, dtype=start.dtype, device=start.device)
     pixels = torch.arange(num_pixels, dtype=start.dtype, device=start.device)
     length = (end - start)[:, None] * num_pixels / size  # of one cell, in pixels
     edges = start[:, None] * num_pixels + length * cells
     passed = (edges[:, :, None] - pixels).clamp(0, 1)  # how much of each pixel lies before each edge
-    return (passed.diff(dim=1) / length[:, :, None]).float()
+    overlap = passed.diff(dim=1)
+    # the sum is the cell's length, but with the same rounding: a flat picture stays flat
+    return overlap / overlap.sum(2, keepdim=True)
 
 
 def random_views(images: Tensor, *, num_views: int, seeds: Tensor, steps: Tensor, size: int) -> Tensor:
@@ -62,7 +66,7 @@ def random_views(images: Tensor, *, num_views: int, seeds: Tensor, steps: Tensor
     draws = draws.flatten(0, 1)
     copies = images[:, None].expand(-1, num_random, -1, -1, -1).flatten(0, 1)
     crops = _jitter(area_resize(copies, size, _random_boxes(draws[:, :3])), draws[:, 3:])
-    return torch.cat([plain[:, None].float(), crops.reshape(batch, num_random, *crops.shape[1:])], 1).flatten(0, 1)
+    return torch.cat([plain[:, None], crops.reshape(batch, num_random, *crops.shape[1:])], 1).flatten(0, 1)
 
 
 def _random_boxes(draws: Tensor) -> Tensor:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+from typing import TypeVar
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -10,18 +13,29 @@ from torch import Tensor
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, InvalidLatent, InvalidSettings
 from soundguide.listen import Listener
-from soundguide.models.checkpoint import load_model, resolve_model
+from soundguide.models.audio_encoder import SwinAudioEncoder
+from soundguide.models.checkpoint import LoadedModel, load_model
+from soundguide.models.image_text import OpenClipEncoder
+from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
+from soundguide.models.stylegan2 import StyleGAN2
+from soundguide.views import area_resize
+
+Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder)
 
 NUM_SCALE_SEEDS = 2048  # codes whose standard deviation is the unit of the optimiser's steps
 NUM_START_SEEDS = 256  # pictures among which an inversion looks for its start
+LARGEST_32_BIT_PRIME = 4_294_967_291
+FIRST_START_SEED = 3_141_592_653  # far from the seeds that are picked by hand: none of those is its own start
+START_SIZE = 16  # pixels, the side at which it compares them
 
 
 class World:
     """Generator, image and text encoder, sound encoder and, where it is named, identity encoder.
 
-    ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``digests``: SHA-256 of the weights by role. All networks are frozen and no
-    method builds a graph. Raises `InvalidCheckpoint` or `InvalidConfig` where the models are missing or do not fit together.
+    ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``digests``: SHA-256 of the weights by role. All
+    networks are frozen and no method builds a graph. Raises `InvalidCheckpoint` or `InvalidConfig` where the models are
+    missing or do not fit together.
     """
 
     generator: Generator
@@ -33,10 +47,14 @@ class World:
         generator = load_model(resolve_model(config.generator, "generator"), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text"), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio"), device=self.device)
-        self.generator, self.image_text, self.audio = generator.module, image_text.module, audio.module
+        self.generator = _expect(StyleGAN2, generator, "generator")
+        self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
+        self.audio = _expect(SwinAudioEncoder, audio, "audio")
         self.identity: IdentityEncoder | None = None
         if config.identity:
-            raise InvalidConfig(f"identity: no identity encoder can be loaded yet, got {config.identity!r}. Leave it empty.")
+            raise InvalidConfig(
+                f"identity: no identity encoder can be loaded yet, got {config.identity!r}. Leave it empty."
+            )
         if self.image_text.embed_dim != self.audio.embed_dim:
             raise InvalidConfig(
                 f"image_text embeds in {self.image_text.embed_dim} dimensions and audio in {self.audio.embed_dim}. "
@@ -58,15 +76,22 @@ class World:
 
     @torch.no_grad()
     def code(self, seed: int | None, latent: NDArray[np.float32] | None, truncation_psi: float) -> Tensor:
-        """Return the code ``[L, D]`` of a seed, or a given one."""
+        """Return the code ``[L, D]`` of a seed, or a given one.
+
+        Raises `InvalidLatent` for a code of another shape or with numbers that are not finite, `InvalidSettings` for
+        no source.
+        """
         if latent is not None:
             shape = (self.generator.num_ws, self.generator.w_dim)
-            if latent.shape != shape:
-                raise InvalidLatent(f"latent is {latent.shape}, this generator's codes are {shape}. Use a code of this generator.")
-            return torch.from_numpy(latent.copy()).to(self.device)
+            if latent.shape != shape or not np.isfinite(latent).all():
+                raise InvalidLatent(
+                    f"latent is {latent.shape} and must be {shape} and finite. Use a code of this generator."
+                )
+            return torch.from_numpy(latent.astype(np.float32)).to(self.device)
         if seed is None:
             raise InvalidSettings("no source was given. Give a seed, a photo or a latent code.")
-        return self.generator.map(seeded_z(seed, self.generator.z_dim).to(self.device), truncation_psi=truncation_psi)[0]
+        z = seeded_z(seed, self.generator.z_dim).to(self.device)
+        return self.generator.map(z, truncation_psi=truncation_psi)[0]
 
     @torch.no_grad()
     def look(self, ws: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,25 +106,39 @@ class World:
 
     @torch.no_grad()
     def identity_of(self, image: Tensor) -> Tensor:
-        """Return the identity embedding of a picture ``[3, H, W]``; raise `InvalidSettings` where no identity model is loaded."""
+        """Return the identity embedding of a picture ``[3, H, W]``; raise `InvalidSettings` without such a model."""
         if self.identity is None:
-            raise InvalidSettings("lambda_id is above 0, but no identity encoder is configured. Set manipulator.identity, or lambda_id to 0.")
+            raise InvalidSettings(
+                "lambda_id is above 0, but no identity encoder is configured. "
+                "Set manipulator.identity, or lambda_id to 0."
+            )
         return self.identity.encode_identity(image[None])[0]
 
     @torch.no_grad()
     def start_inversion(self, photo: Tensor) -> tuple[Tensor, Tensor]:
         """Return where to start looking for a photo's code, ``[L, D]``, and the photo's embedding ``[E]``.
 
-        The start is the nearest in pixels among the mean picture and the pictures of a few fixed seeds.
+        The start is the nearest in pixels, seen small, among the mean picture and the pictures of a few fixed seeds.
         """
-        z = torch.cat([seeded_z(seed, self.generator.z_dim) for seed in range(NUM_START_SEEDS)]).to(self.device)
+        codes, thumbnails = self._starts
+        nearest = (thumbnails - area_resize(photo[None], START_SIZE)).abs().mean((1, 2, 3)).argmin()
+        return codes[nearest].clone(), self.image_text.encode_image(photo[None])[0]
+
+    @torch.no_grad()
+    def reconstruction_error(self, ws: Tensor, photo: Tensor) -> float:
+        """Return the mean absolute error, 0..1, of a code's picture as a copy of a photo ``[3, H, W]``."""
+        image = self.generator.synthesize(ws[None])[0].clamp(-1, 1)
+        return float((image - photo).abs().mean() / 2)
+
+    @cached_property
+    def _starts(self) -> tuple[Tensor, Tensor]:
+        """Codes ``[N, L, D]`` and small pictures ``[N, 3, START_SIZE, START_SIZE]``; drawn for the first photo."""
+        seeds = range(FIRST_START_SEED, FIRST_START_SEED + NUM_START_SEEDS)
+        z = torch.cat([seeded_z(seed, self.generator.z_dim) for seed in seeds]).to(self.device)
         mean = self.generator.w_avg.expand(1, self.generator.num_ws, -1)
-        best, distance = mean[0], torch.inf
-        for codes in (mean, *self.generator.map(z).split(8)):
-            errors = (self.generator.synthesize(codes) - photo).abs().mean((1, 2, 3))
-            if float(errors.min()) < distance:
-                best, distance = codes[int(errors.argmin())], float(errors.min())
-        return best.clone(), self.image_text.encode_image(photo[None])[0]
+        codes = torch.cat([mean, self.generator.map(z)])
+        pictures = [area_resize(self.generator.synthesize(part), START_SIZE) for part in torch.split(codes, 8)]
+        return codes, torch.cat(pictures)
 
     @torch.no_grad()
     def _measure_step_scale(self) -> Tensor:
@@ -109,7 +148,9 @@ class World:
 
 def seeded_z(seed: int, z_dim: int) -> Tensor:
     """Return the latent ``[1, z_dim]`` of a seed, drawn on the CPU: the same picture on every machine."""
-    return torch.randn(1, z_dim, generator=torch.Generator().manual_seed(seed))
+    # torch's generator reads 32 bits of its seed: seeds that agree in those alone must not give one picture
+    generator = torch.Generator().manual_seed(seed % LARGEST_32_BIT_PRIME)
+    return torch.randn(1, z_dim, generator=generator)
 
 
 def picture(photo: NDArray[np.uint8], device: torch.device) -> Tensor:
@@ -119,8 +160,19 @@ def picture(photo: NDArray[np.uint8], device: torch.device) -> Tensor:
 
 def to_bytes(image: Tensor) -> NDArray[np.uint8]:
     """Return an image ``[3, R, R]`` as bytes ``[R, R, 3]``, clamped to [-1, 1] first."""
-    pixels: NDArray[np.uint8] = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    pixels: NDArray[np.uint8] = (
+        ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
+    )
     return pixels
+
+
+def _expect(kind: type[Kind], loaded: LoadedModel, role: str) -> Kind:
+    if not isinstance(loaded.module, kind):
+        raise InvalidConfig(
+            f"manipulator.{role} names a model of kind {loaded.config.kind!r}, which has another role. "
+            f"Name the folder of {'a generator' if role == 'generator' else f'an {role} encoder'}."
+        )
+    return loaded.module
 
 
 def _device(name: str) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -72,7 +73,7 @@ def local_ray() -> Iterator[None]:
         object_store_memory=256 * 2**20,
         include_dashboard=False,
         log_to_driver=False,
-        logging_level="warning",
+        logging_level=logging.WARNING,
         _temp_dir=folder,
     )
     yield

@@ -21,19 +21,7 @@ SHELL_LIBRARIES |= {"torch", "typer", "uvicorn", "yaml"}
 MODEL_LIBRARIES = {"insightface", "onnxruntime", "open_clip", "timm", "torchvision", "transformers"}
 VAGUE_NAMES = {"base", "common", "helpers", "misc", "util", "utils"}
 # Fields whose names other objects have too: their readers must go through something called settings, config or limits.
-COMMON_FIELDS = {
-    "audio",
-    "device",
-    "generator",
-    "identity",
-    "image",
-    "image_text",
-    "labels",
-    "margin",
-    "mix",
-    "seed",
-    "text",
-}
+COMMON_FIELDS = {"audio", "device", "generator", "identity", "image", "image_text", "labels", "seed", "text"}
 
 
 @dataclass(frozen=True)
@@ -160,16 +148,20 @@ def product_files() -> list[Path]:
     return [path for folder in ("soundguide", *SHELLS) for path in python_files(ROOT / folder)]
 
 
-def attributes_read(node: ast.AST, config_class: bool = False) -> Iterator[tuple[str, str]]:
-    """Yield (owner, attribute) of each attribute read; what a config class reads of itself is a check, no use."""
+def attributes_read(node: ast.AST, *, config_class: bool = False, checks: bool = False) -> Iterator[tuple[str, str]]:
+    """Yield (owner, attribute) of each attribute read; what a config's validator reads of itself is a check, no use."""
     if isinstance(node, ast.ClassDef):
         config_class = node.name in config_fields()
-    if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
+    elif isinstance(node, ast.FunctionDef):
+        checks = any("validator" in ast.unparse(decorator) for decorator in node.decorator_list)
+    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Load):
         owner = ast.unparse(node.value).rpartition(".")[2].lower()
         if not (config_class and owner == "self"):
             yield owner, node.attr
+        elif not checks:
+            yield "config", node.attr
     for child in ast.iter_child_nodes(node):
-        yield from attributes_read(child, config_class)
+        yield from attributes_read(child, config_class=config_class, checks=checks)
 
 
 def test_every_setting_has_a_reader() -> None:

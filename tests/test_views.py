@@ -68,7 +68,7 @@ def test_a_whole_box_at_the_same_size_changes_nothing(size: int) -> None:
 def test_a_flat_picture_stays_flat(size: int) -> None:
     boxes = torch.tensor([[0.123, 0.987, 0.0, 0.777], [0.25, 1.0, 0.25, 1.0]])
     got = area_resize(torch.full((2, 1, 50, 50), 0.7), size, boxes)
-    torch.testing.assert_close(got, torch.full_like(got, 0.7), atol=2e-5, rtol=0)
+    torch.testing.assert_close(got, torch.full_like(got, 0.7), atol=5e-7, rtol=0)
 
 
 def test_resampling_runs_in_float32_under_autocast() -> None:
@@ -76,6 +76,13 @@ def test_resampling_runs_in_float32_under_autocast() -> None:
     with torch.autocast("cpu", dtype=torch.bfloat16):
         got = area_resize(images, 7)
     assert torch.equal(got, area_resize(images, 7))
+
+
+@pytest.mark.parametrize("size", [7, 30])
+def test_half_precision_becomes_float32_and_float64_stays(size: int) -> None:
+    images = pictures(1, 3, 30, 30)
+    assert area_resize(images.bfloat16(), size).dtype == torch.float32
+    assert area_resize(images.double(), size).dtype == torch.float64
 
 
 def test_area_gradient_spreads_evenly_over_the_picture() -> None:

@@ -1,7 +1,9 @@
 """Captions of scenes, from class names to sentences, and whether a caption is true of a scene.
 
-A fact is a label (an event or a style is there) or a plain statement about a continuous factor. Because the world is known, a caption is known to
-be true, false or undecided of every scene: contrastive training need not take a picture for a negative that the caption fits as well.
+A fact is a label (an event or a style is there) or a plain statement about a continuous factor. Because the world is
+known, a caption is known to be true, false or undecided of every scene: contrastive training need not take a picture
+for a negative that the
+caption fits as well.
 """
 
 from __future__ import annotations
@@ -20,15 +22,33 @@ PHRASES: dict[str, tuple[str, ...]] = {
     "fire crackling": ("a campfire", "a burning fire", "flames", "a bonfire", "fire"),
     "sea waves": ("waves on the shore", "the sea", "ocean waves", "surf on a beach", "the ocean"),
     "bird song": ("birds singing", "birds", "a flock of birds", "songbirds on a branch", "chirping birds"),
-    "crickets chirping at night": ("crickets", "fireflies at night", "a summer night with crickets", "chirping crickets", "insects at night"),
-    "fireworks exploding": ("fireworks", "a firework display", "exploding fireworks", "new year's fireworks", "rockets bursting"),
+    "crickets chirping at night": (
+        "crickets",
+        "fireflies at night",
+        "a summer night with crickets",
+        "chirping crickets",
+        "insects at night",
+    ),
+    "fireworks exploding": (
+        "fireworks",
+        "a firework display",
+        "exploding fireworks",
+        "new year's fireworks",
+        "rockets bursting",
+    ),
     "river flowing": ("a river", "a flowing stream", "running water", "a brook", "a stream"),
     "walking in snow": ("snow", "footsteps in the snow", "a snowy landscape", "winter snow", "snowfall"),
     "city traffic": ("cars on a road", "a busy street", "traffic", "cars in the city", "a city skyline with cars"),
     "train passing": ("a train", "a passing train", "a red train", "a railway train", "a steam train"),
     "underwater bubbling": ("underwater", "bubbles under water", "under the sea", "rising bubbles", "a diver's view"),
     "church bells": ("a church", "ringing bells", "a church tower with bells", "bells", "a chapel"),
-    "funny music": ("a funny tune", "cheerful pastel colours", "a fairy tale in pastels", "playful music", "comic music"),
+    "funny music": (
+        "a funny tune",
+        "cheerful pastel colours",
+        "a fairy tale in pastels",
+        "playful music",
+        "comic music",
+    ),
     "latin music": ("a latin song", "passionate reds", "salsa", "hot red colours", "latin rhythm"),
     "techno music": ("techno", "neon colours", "an electronic beat", "a neon grid", "club music"),
     "dark ambient music": ("dark ambient", "a gloomy drone", "almost black and white", "bleak and grey", "dark drones"),
@@ -56,7 +76,16 @@ _SLACK = 0.12  # so near its range a statement is neither true nor false
 FACTS: tuple[str, ...] = (*LABELS, *(name for name, *_ in _STATEMENTS))
 """All facts, labels first."""
 
-TEMPLATES = ("{}", "{}", "{}", "a picture of {}", "a landscape with {}", "the sound of {}", "{} in the hills", "this is {}")
+TEMPLATES = (
+    "{}",
+    "{}",
+    "{}",
+    "a picture of {}",
+    "a landscape with {}",
+    "the sound of {}",
+    "{} in the hills",
+    "this is {}",
+)
 
 
 def truth(factors: Tensor) -> Tensor:
@@ -77,7 +106,8 @@ def truth(factors: Tensor) -> Tensor:
 def false_of(facts: Tensor, captions: Tensor) -> Tensor:
     """Return ``[B, C]`` bool: caption c is false of scene b.
 
-    ``facts``: ``[B, num_facts]`` from `truth`; ``captions``: ``[C, num_facts]`` bool, the facts that each caption states.
+    ``facts``: ``[B, num_facts]`` from `truth`; ``captions``: ``[C, num_facts]`` bool, the facts that each caption
+    states.
     """
     return (facts == 0).float() @ captions.float().T > 0
 
@@ -88,7 +118,7 @@ def undecided_or_true_of(facts: Tensor, captions: Tensor) -> Tensor:
 
 
 def draw_captions(facts: Tensor, generator: torch.Generator) -> tuple[list[str], Tensor]:
-    """Write a caption for each scene from what is true of it; return texts and the stated facts ``[B, num_facts]`` bool.
+    """Write a true caption for each scene; return texts and the stated facts ``[B, num_facts]`` bool.
 
     Two of three captions speak of one event or style where there is one, the others of one or two facts of any kind.
     """
@@ -108,7 +138,7 @@ def draw_captions(facts: Tensor, generator: torch.Generator) -> tuple[list[str],
 
 
 def phrase(facts: tuple[str, ...], generator: torch.Generator) -> str:
-    """Write one caption that states ``facts``, in words drawn from ``generator``; every second word is the class name itself."""
+    """Write one caption that states ``facts``; every second word is the class name itself."""
     words = []
     for fact in facts:
         others = PHRASES.get(fact, ())

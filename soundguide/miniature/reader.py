@@ -1,6 +1,7 @@
 """The scene reader: a small network that reads the factors back from a picture, the independent judge of edits.
 
-It is trained on rendered scenes alone. It never guides an edit, and it shares neither weights nor architecture with the guiding CLIP.
+It is trained on rendered scenes alone. It never guides an edit, and it shares neither weights nor architecture with
+the guiding CLIP.
 """
 
 from __future__ import annotations
@@ -51,8 +52,10 @@ def visible_factors(factors: Tensor) -> Tensor:
 
 def train_reader(folder: Path, *, num_steps: int = 3000) -> SceneReader:
     """Train (or go on training) the reader in ``folder``; return the averaged one."""
-    model = SceneReader().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    training = Training(model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.01, average_over=200, seed=77)
+    model = SceneReader().to(memory_format=torch.channels_last)
+    training = Training(
+        model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.01, average_over=200, seed=77
+    )
     pool = ScenePool(64, POOL, training.generator)
     pool.refill(POOL)
     for step in training.steps():

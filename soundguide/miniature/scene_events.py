@@ -1,7 +1,9 @@
 """What each sounding event looks like: painters that lay one event over a landscape.
 
-A painter takes the canvas, the event's intensity ``[B, 1, 1]`` in [0, 1] and the scene's values. Grains (drops, flakes, sparks) stand at
-places that only the cell decides, so that the picture is a function of the factors; intensity decides how many show and how strong.
+A painter takes the canvas, the event's intensity ``[B, 1, 1]`` in [0, 1] and the scene's values. Grains (drops,
+flakes, sparks) stand at places that only the cell decides, so that the picture is a function of the factors;
+intensity decides how many show
+and how strong.
 """
 
 from __future__ import annotations
@@ -59,7 +61,11 @@ def _thunderstorm(canvas: Canvas, e: Tensor, value: Values) -> None:
 
 
 def _fireworks(canvas: Canvas, e: Tensor, value: Values) -> None:
-    bursts = ((0.30, 0.20, 0.16, (1.0, 0.36, 0.30), 0.0), (0.70, 0.16, 0.14, (0.35, 0.85, 1.0), 0.25), (0.52, 0.34, 0.11, (1.0, 0.84, 0.30), 0.5))
+    bursts = (
+        (0.30, 0.20, 0.16, (1.0, 0.36, 0.30), 0.0),
+        (0.70, 0.16, 0.14, (0.35, 0.85, 1.0), 0.25),
+        (0.52, 0.34, 0.11, (1.0, 0.84, 0.30), 0.5),
+    )
     for cx, cy, radius, colour, start in bursts:
         strength = ((e - start) / 0.35).clamp(0, 1)
         dx, dy = canvas.x - cx, canvas.y - cy
@@ -80,7 +86,9 @@ def _snow(canvas: Canvas, e: Tensor, value: Values) -> None:
         cx, cy = 0.40 + 0.035 * k + (0.03 if k % 2 else -0.03), 0.97 - 0.055 * k
         canvas.paint_event(rgb(canvas, 0.50, 0.58, 0.76) * light, e * canvas.ellipse(cx, cy, 0.026 - 0.002 * k, 0.014))
     u, v, cell = cells(canvas, canvas.x + 0.3 * canvas.y, canvas.y, 9, 9)
-    flake = canvas.cover((torch.hypot(u - 0.25 - 0.5 * hashed(cell, 4.0), v - 0.25 - 0.5 * hashed(cell, 5.0)) - 0.125) / 9)
+    flake = canvas.cover(
+        (torch.hypot(u - 0.25 - 0.5 * hashed(cell, 4.0), v - 0.25 - 0.5 * hashed(cell, 5.0)) - 0.125) / 9
+    )
     canvas.paint_event((1.0, 1.0, 1.0), flake * smoothstep(e - 0.8 * hashed(cell, 6.0), 0.0, 0.2))
 
 
@@ -88,28 +96,47 @@ def _church(canvas: Canvas, e: Tensor, value: Values) -> None:
     light, visible = ambient(value), smoothstep(e, 0.05, 0.45)
     cx, foot = 0.415, 0.665
     tower = 0.20 + 0.05 * e
-    canvas.paint_event(rgb(canvas, 0.88, 0.86, 0.84) * light, visible * canvas.box(cx + 0.02, cx + 0.15, foot - 0.085, foot))
-    canvas.paint_event(rgb(canvas, 0.42, 0.28, 0.34) * light, visible * canvas.triangle(cx + 0.085, foot - 0.145, foot - 0.08, 0.09))
-    canvas.paint_event(rgb(canvas, 0.96, 0.94, 0.90) * light, visible * canvas.box(cx - 0.035, cx + 0.035, foot - tower, foot))
-    canvas.paint_event(rgb(canvas, 0.42, 0.28, 0.34) * light, visible * canvas.triangle(cx, foot - tower - 0.115, foot - tower + 0.005, 0.046))
+    canvas.paint_event(
+        rgb(canvas, 0.88, 0.86, 0.84) * light, visible * canvas.box(cx + 0.02, cx + 0.15, foot - 0.085, foot)
+    )
+    canvas.paint_event(
+        rgb(canvas, 0.42, 0.28, 0.34) * light, visible * canvas.triangle(cx + 0.085, foot - 0.145, foot - 0.08, 0.09)
+    )
+    canvas.paint_event(
+        rgb(canvas, 0.96, 0.94, 0.90) * light, visible * canvas.box(cx - 0.035, cx + 0.035, foot - tower, foot)
+    )
+    canvas.paint_event(
+        rgb(canvas, 0.42, 0.28, 0.34) * light,
+        visible * canvas.triangle(cx, foot - tower - 0.115, foot - tower + 0.005, 0.046),
+    )
     canvas.paint_event((0.98, 0.80, 0.30), visible * canvas.disc(cx, foot - tower + 0.05, 0.018))
     away = torch.hypot(canvas.x - cx, canvas.y - (foot - tower + 0.05))
-    rings = smoothstep(torch.cos(away * 2 * math.pi / 0.075), 0.2, 0.9) * smoothstep(away, 0.05, 0.07) * smoothstep(0.23 - away, 0.0, 0.1)
+    rings = (
+        smoothstep(torch.cos(away * 2 * math.pi / 0.075), 0.2, 0.9)
+        * smoothstep(away, 0.05, 0.07)
+        * smoothstep(0.23 - away, 0.0, 0.1)
+    )
     canvas.glow_event((1.0, 0.86, 0.45), 0.55 * e * rings)
 
 
 def _wind(canvas: Canvas, e: Tensor, value: Values) -> None:
-    for k, (y0, start, length) in enumerate(((0.30, 0.05, 0.50), (0.40, 0.38, 0.55), (0.50, 0.02, 0.42), (0.62, 0.42, 0.50), (0.22, 0.50, 0.42))):
+    for k, (y0, start, length) in enumerate(
+        ((0.30, 0.05, 0.50), (0.40, 0.38, 0.55), (0.50, 0.02, 0.42), (0.62, 0.42, 0.50), (0.22, 0.50, 0.42))
+    ):
         strength = ((e - 0.12 * k) / 0.3).clamp(0, 1)
         along = ((canvas.x - start) / length).clamp(0, 1)
         line = y0 + 0.02 * torch.sin(along * 6.0 + k) - 0.035 * along**3
-        gust = canvas.cover(torch.abs(canvas.y - line) - 0.006 - 0.005 * along) * canvas.box(start, start + length, 0.0, 1.0)
+        gust = canvas.cover(torch.abs(canvas.y - line) - 0.006 - 0.005 * along) * canvas.box(
+            start, start + length, 0.0, 1.0
+        )
         curl = torch.hypot(canvas.x - start - length + 0.01, canvas.y - line + 0.035)
         gust = torch.maximum(gust, canvas.cover(torch.abs(curl - 0.03) - 0.008) * (canvas.x > start + length - 0.02))
         canvas.paint_event((0.95, 0.98, 1.0), 0.85 * strength * gust)
     u, v, cell = cells(canvas, canvas.x + 0.1 * canvas.y, canvas.y - 0.2 * canvas.x, 6, 7)
     leaf = canvas.cover((torch.abs(u - 0.3 - 0.4 * hashed(cell, 7.0)) + 2 * torch.abs(v - 0.5) - 0.17) / 6)
-    canvas.paint_event((0.86, 0.46, 0.12), leaf * smoothstep(e - 0.6 * hashed(cell, 8.0), 0.0, 0.2) * (hashed(cell, 9.0) < 0.5))
+    canvas.paint_event(
+        (0.86, 0.46, 0.12), leaf * smoothstep(e - 0.6 * hashed(cell, 8.0), 0.0, 0.2) * (hashed(cell, 9.0) < 0.5)
+    )
 
 
 def _river(canvas: Canvas, e: Tensor, value: Values) -> None:
@@ -120,7 +147,11 @@ def _river(canvas: Canvas, e: Tensor, value: Values) -> None:
     water = canvas.cover(torch.abs(canvas.x - centre) - width) * smoothstep(canvas.y + 0 * canvas.x, 0.61, 0.63)
     visible = smoothstep(e, 0.05, 0.4)
     canvas.paint_event(rgb(canvas, 0.16, 0.50, 0.86) * (0.25 + 0.75 * light), visible * water)
-    shine = smoothstep(torch.sin(depth * 46 + 9 * (canvas.x - centre)), 0.55, 0.95) * water * (torch.abs(canvas.x - centre) < 0.75 * width)
+    shine = (
+        smoothstep(torch.sin(depth * 46 + 9 * (canvas.x - centre)), 0.55, 0.95)
+        * water
+        * (torch.abs(canvas.x - centre) < 0.75 * width)
+    )
     canvas.paint_event(rgb(canvas, 0.82, 0.94, 1.0) * (0.3 + 0.7 * light), 0.8 * visible * shine)
 
 
@@ -134,8 +165,13 @@ def _sea(canvas: Canvas, e: Tensor, value: Values) -> None:
     canvas.paint_event(tint * (0.25 + 0.75 * light), water)
     for k in range(4):
         crest = shore + 0.012 + 0.058 * k + 0.013 * torch.sin((11 - k) * canvas.x + 2.1 * k)
-        foam = canvas.cover(torch.abs(canvas.y - crest) - 0.008 - 0.006 * e * torch.sin(23 * canvas.x + 3 * k).clamp(min=0))
-        canvas.paint_event(rgb(canvas, 0.97, 1.0, 1.0) * (0.35 + 0.65 * light), water * foam * smoothstep(e, 0.18 * k - 0.1, 0.18 * k + 0.2))
+        foam = canvas.cover(
+            torch.abs(canvas.y - crest) - 0.008 - 0.006 * e * torch.sin(23 * canvas.x + 3 * k).clamp(min=0)
+        )
+        canvas.paint_event(
+            rgb(canvas, 0.97, 1.0, 1.0) * (0.35 + 0.65 * light),
+            water * foam * smoothstep(e, 0.18 * k - 0.1, 0.18 * k + 0.2),
+        )
 
 
 def _traffic(canvas: Canvas, e: Tensor, value: Values) -> None:
@@ -146,14 +182,25 @@ def _traffic(canvas: Canvas, e: Tensor, value: Values) -> None:
         canvas.paint_event(rgb(canvas, 0.36, 0.38, 0.47) * light, visible * tower)
         panes = smoothstep(torch.sin(canvas.x * 190) * torch.sin(canvas.y * 150), 0.1, 0.4)
         canvas.paint_event((1.0, 0.86, 0.45), 0.7 * visible * tower * panes)
-    canvas.paint_event(rgb(canvas, 0.25, 0.25, 0.28) * (0.3 + 0.7 * light), visible * canvas.box(-1.0, 2.0, 0.775, 0.885))
+    canvas.paint_event(
+        rgb(canvas, 0.25, 0.25, 0.28) * (0.3 + 0.7 * light), visible * canvas.box(-1.0, 2.0, 0.775, 0.885)
+    )
     dashes = canvas.box(-1.0, 2.0, 0.824, 0.838) * smoothstep(torch.sin(canvas.x * 40), 0.0, 0.5)
     canvas.paint_event((0.96, 0.92, 0.72), visible * dashes)
-    cars = ((0.13, 0.80, (0.88, 0.18, 0.16)), (0.58, 0.80, (0.95, 0.95, 0.97)), (0.36, 0.862, (0.20, 0.42, 0.90)), (0.83, 0.862, (0.98, 0.76, 0.12)))
+    cars = (
+        (0.13, 0.80, (0.88, 0.18, 0.16)),
+        (0.58, 0.80, (0.95, 0.95, 0.97)),
+        (0.36, 0.862, (0.20, 0.42, 0.90)),
+        (0.83, 0.862, (0.98, 0.76, 0.12)),
+    )
     for k, (cx, cy, paint) in enumerate(cars):
         shown = ((e - 0.17 * k) / 0.2).clamp(0, 1)
-        canvas.paint_event(rgb(canvas, *paint) * (0.4 + 0.6 * light), shown * canvas.box(cx - 0.065, cx + 0.065, cy - 0.022, cy + 0.02))
-        canvas.paint_event(rgb(canvas, *paint) * (0.35 + 0.5 * light), shown * canvas.box(cx - 0.035, cx + 0.032, cy - 0.05, cy - 0.02))
+        canvas.paint_event(
+            rgb(canvas, *paint) * (0.4 + 0.6 * light), shown * canvas.box(cx - 0.065, cx + 0.065, cy - 0.022, cy + 0.02)
+        )
+        canvas.paint_event(
+            rgb(canvas, *paint) * (0.35 + 0.5 * light), shown * canvas.box(cx - 0.035, cx + 0.032, cy - 0.05, cy - 0.02)
+        )
         for wheel in (cx - 0.038, cx + 0.038):
             canvas.paint_event((0.05, 0.05, 0.06), shown * canvas.disc(wheel, cy + 0.022, 0.016))
         canvas.paint_event((1.0, 0.95, 0.6), shown * canvas.disc(cx + 0.066, cy - 0.004, 0.012))
@@ -166,10 +213,14 @@ def _train(canvas: Canvas, e: Tensor, value: Values) -> None:
     body = canvas.box(-1.0, front, 0.645, 0.735)
     nose = canvas.ellipse(front, 0.695, 0.05, 0.042)
     canvas.paint_event(rgb(canvas, 0.80, 0.13, 0.17) * (0.35 + 0.65 * light), visible * torch.maximum(body, nose))
-    canvas.paint_event(rgb(canvas, 0.96, 0.93, 0.86) * (0.35 + 0.65 * light), visible * canvas.box(-1.0, front + 0.03, 0.708, 0.720))
+    canvas.paint_event(
+        rgb(canvas, 0.96, 0.93, 0.86) * (0.35 + 0.65 * light), visible * canvas.box(-1.0, front + 0.03, 0.708, 0.720)
+    )
     gaps = smoothstep(torch.sin(canvas.x * 2 * math.pi / 0.085), -0.1, 0.2)
     canvas.paint_event((1.0, 0.92, 0.60), visible * canvas.box(-1.0, front - 0.01, 0.660, 0.692) * gaps)
-    canvas.glow_event((1.0, 0.96, 0.75), visible * torch.exp(-((torch.hypot(canvas.x - front - 0.05, canvas.y - 0.705) / 0.035) ** 2)))
+    canvas.glow_event(
+        (1.0, 0.96, 0.75), visible * torch.exp(-((torch.hypot(canvas.x - front - 0.05, canvas.y - 0.705) / 0.035) ** 2))
+    )
     for k in range(5):
         puff = canvas.disc(front - 0.04 - 0.10 * k, 0.615 - 0.022 * k, 0.026 + 0.010 * k, softness=2)
         canvas.paint_event((0.93, 0.93, 0.95), (0.85 - 0.10 * k) * visible * puff)
@@ -203,7 +254,11 @@ def _crickets(canvas: Canvas, e: Tensor, value: Values) -> None:
     canvas.paint_event((0.03, 0.10, 0.07), e * blade)
     u, v, cell = cells(canvas, canvas.x, canvas.y, 8, 8)
     away = torch.hypot(u - 0.25 - 0.5 * hashed(cell, 12.0), v - 0.25 - 0.5 * hashed(cell, 13.0)) / 8
-    shown = smoothstep(e - 0.7 * hashed(cell, 14.0), 0.0, 0.25) * (torch.floor(canvas.y * 8) >= 4) * (hashed(cell, 15.0) < 0.62)
+    shown = (
+        smoothstep(e - 0.7 * hashed(cell, 14.0), 0.0, 0.25)
+        * (torch.floor(canvas.y * 8) >= 4)
+        * (hashed(cell, 15.0) < 0.62)
+    )
     canvas.glow_event((0.62, 0.95, 0.20), 0.75 * shown * torch.exp(-((away / 0.028) ** 2)))
     canvas.paint_event((0.96, 1.0, 0.55), shown * canvas.cover(away - 0.013))
 
@@ -214,7 +269,10 @@ def _fire(canvas: Canvas, e: Tensor, value: Values) -> None:
     away = torch.hypot(canvas.x - cx, canvas.y - foot + 0.08)
     canvas.glow((1.0, 0.50, 0.14), 0.75 * e * torch.exp(-((away / 0.26) ** 2)))
     for tilt in (-1, 1):
-        canvas.paint_event((0.28, 0.16, 0.10), visible * canvas.segment((cx - 0.09, foot + tilt * 0.022), (cx + 0.09, foot - tilt * 0.022), 0.03))
+        canvas.paint_event(
+            (0.28, 0.16, 0.10),
+            visible * canvas.segment((cx - 0.09, foot + tilt * 0.022), (cx + 0.09, foot - tilt * 0.022), 0.03),
+        )
     for colour, scale in (((0.92, 0.24, 0.06), 1.0), ((1.0, 0.58, 0.10), 0.70), ((1.0, 0.92, 0.46), 0.38)):
         for dx, tall, wide in ((0.0, 0.30, 0.075), (-0.055, 0.19, 0.050), (0.055, 0.21, 0.050)):
             height = ((foot - canvas.y) / (tall * scale * size)).clamp(0, 1)
@@ -240,7 +298,9 @@ def _rain(canvas: Canvas, e: Tensor, value: Values) -> None:
 
 
 def _underwater(canvas: Canvas, e: Tensor, value: Values) -> None:
-    deep = torch.lerp(rgb(canvas, 0.10, 0.62, 0.74), rgb(canvas, 0.01, 0.14, 0.36), canvas.y[:, None].expand_as(canvas.image[:, :1]))
+    deep = torch.lerp(
+        rgb(canvas, 0.10, 0.62, 0.74), rgb(canvas, 0.01, 0.14, 0.36), canvas.y[:, None].expand_as(canvas.image[:, :1])
+    )
     canvas.paint(deep, 0.68 * smoothstep(e, 0.0, 0.7).expand_as(canvas.mask))
     beam = smoothstep(torch.sin((canvas.x + 0.35 * canvas.y) * 17.0), 0.3, 1.0) * (1 - canvas.y)
     canvas.glow((0.55, 0.92, 0.95), 0.38 * e * beam)

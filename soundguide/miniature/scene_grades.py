@@ -1,4 +1,4 @@
-"""Music styles as grades of the whole picture, after Sec. 5.3 of the paper: pastels, reds, neon, near monochrome, golden light."""
+"""Music styles as grades of the whole picture (Sec. 5.3): pastels, reds, neon, near monochrome, golden light."""
 
 from __future__ import annotations
 
@@ -27,7 +27,9 @@ def _gradient(canvas: Canvas, stops: tuple[tuple[float, float, float], ...]) -> 
 
 def _funny(canvas: Canvas) -> Tensor:
     pastel = 0.52 + 0.48 * torch.lerp(_luma(canvas), canvas.image, 0.8)
-    sweep = torch.lerp(rgb(canvas, 1.0, 0.78, 0.92), rgb(canvas, 0.78, 0.98, 0.90), canvas.y[:, None].expand_as(pastel[:, :1]))
+    sweep = torch.lerp(
+        rgb(canvas, 1.0, 0.78, 0.92), rgb(canvas, 0.78, 0.98, 0.90), canvas.y[:, None].expand_as(pastel[:, :1])
+    )
     pastel = pastel * (0.35 + 0.65 * sweep) * 1.06
     u, v, cell = cells(canvas, canvas.x, canvas.y, 6, 6)
     dot = canvas.cover((torch.hypot(u - 0.3 - 0.4 * hashed(cell, 41.0), v - 0.3 - 0.4 * hashed(cell, 42.0)) - 0.13) / 6)
@@ -45,7 +47,9 @@ def _latin(canvas: Canvas) -> Tensor:
 def _techno(canvas: Canvas) -> Tensor:
     mapped = _gradient(canvas, ((0.02, 0.0, 0.09), (0.22, 0.0, 0.48), (0.95, 0.05, 0.72), (0.20, 0.98, 1.0)))
     rows = smoothstep(torch.cos(canvas.y * 2 * math.pi * 8), 0.75, 1.0) * (canvas.y > 0.58)
-    columns = smoothstep(torch.cos((canvas.x - 0.5) / (canvas.y + 0.25) * 2 * math.pi * 6), 0.75, 1.0) * (canvas.y > 0.58)
+    columns = smoothstep(torch.cos((canvas.x - 0.5) / (canvas.y + 0.25) * 2 * math.pi * 6), 0.75, 1.0) * (
+        canvas.y > 0.58
+    )
     grid = 0.6 * torch.maximum(rows, columns)[:, None]
     return torch.lerp(0.9 * mapped, rgb(canvas, 0.1, 0.95, 1.0).expand_as(mapped), grid)
 

@@ -12,14 +12,16 @@ def rgb(canvas: Canvas, red: float, green: float, blue: float) -> Tensor:
     return canvas.image.new_tensor((red, green, blue))[None, :, None, None]
 
 
-def three_way(night: Tensor, dusk: Tensor, day: Tensor, daylight: Tensor) -> Tensor:
-    """Blend three colours ``[1, 3, 1, 1]`` by ``daylight`` ``[B, 1, 1]``: night at 0, dusk at 0.45, day from 0.8 on."""
+Rgb = tuple[float, float, float]
+
+
+def three_way(daylight: Tensor, night: Rgb, dusk: Rgb, day: Rgb) -> Tensor:
+    """Blend three colours by ``daylight`` ``[B, 1, 1]`` to ``[B, 3, 1, 1]``: dusk at 0.45, day from 0.8 on."""
+    dark, low, bright = (daylight.new_tensor(colour)[None, :, None, None] for colour in (night, dusk, day))
     d = daylight[:, None]
-    return lerp(lerp(night, dusk, (d / 0.45).clamp(0, 1)), day, ((d - 0.45) / 0.35).clamp(0, 1))
+    return lerp(lerp(dark, low, (d / 0.45).clamp(0, 1)), bright, ((d - 0.45) / 0.35).clamp(0, 1))
 
 
 def ambient(value: dict[str, Tensor]) -> Tensor:
     """Return the colour ``[B, 3, 1, 1]`` that daylight gives to things: blue nights, orange dusks, white days."""
-    d = value["daylight"]
-    night, dusk, day = ((0.24, 0.28, 0.48), (0.88, 0.66, 0.60), (1.0, 1.0, 0.97))
-    return three_way(*(d.new_tensor(c)[None, :, None, None] for c in (night, dusk, day)), d)
+    return three_way(value["daylight"], (0.24, 0.28, 0.48), (0.88, 0.66, 0.60), (1.0, 1.0, 0.97))

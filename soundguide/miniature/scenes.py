@@ -1,8 +1,9 @@
 """A painted landscape world whose every factor is known: the training data and the ground truth of the miniature.
 
-A scene is a vector of ``NUM_FACTORS`` numbers in [0, 1]: first the continuous factors (daylight, clouds, trees ...), then the
-intensities of the events, then those of the music styles, each 0 where it is absent. Factors are functions of the normalised latent
-``z``, so that a seed is a scene; ``render`` paints factors in any resolution, as a pure function.
+A scene is a vector of ``NUM_FACTORS`` numbers in [0, 1]: first the continuous factors (daylight, clouds, trees ...),
+then the intensities of the events, then those of the music styles, each 0 where it is absent. Factors are functions
+of the
+normalised latent ``z``, so that a seed is a scene; ``render`` paints factors in any resolution, as a pure function.
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def factors_from_z(z: Tensor) -> Tensor:
 
 
 def sample_z(num: int, generator: torch.Generator, *, crowded: bool = False) -> Tensor:
-    """Draw latents ``[num, Z_DIM]``; with ``crowded``, one or two events or styles are pushed up so that all are seen often."""
+    """Draw latents ``[num, Z_DIM]``; ``crowded`` pushes an event or two up, so that all are seen often."""
     z = torch.randn(num, Z_DIM, generator=generator)
     if crowded:
         chosen = torch.rand(num, len(LABELS), generator=generator) < 1.3 / len(LABELS)
@@ -80,8 +81,8 @@ def spoken_of(label: str) -> frozenset[str]:
 def render(factors: Tensor, resolution: int) -> Rendered:
     """Paint scenes.
 
-    ``factors``: ``[B, NUM_FACTORS]`` in [0, 1]. Layers go from the sky to the foreground, then water and glass in front of all,
-    then the music's grade over the whole picture.
+    ``factors``: ``[B, NUM_FACTORS]`` in [0, 1]. Layers go from the sky to the foreground, then water and glass in
+    front of all, then the music's grade over the whole picture.
     """
     value = {name: factors[:, i, None, None] for i, name in enumerate((*CONTINUOUS, *LABELS))}
     value["daylight"] = daylight_after_events(value)
@@ -103,7 +104,9 @@ def render(factors: Tensor, resolution: int) -> Rendered:
 
 def _paint_events(canvas: Canvas, value: dict[str, Tensor], painters: dict[str, Painter]) -> None:
     for label, paint in painters.items():
-        rows = torch.nonzero(value[label].flatten()).flatten()  # most scenes lack most events: paint only where it shows
+        rows = torch.nonzero(
+            value[label].flatten()
+        ).flatten()  # most scenes lack most events: paint only where it shows
         if len(rows):
             part = canvas.rows(rows)
             paint(part, value[label][rows], {name: tensor[rows] for name, tensor in value.items()})

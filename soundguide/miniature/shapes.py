@@ -1,7 +1,9 @@
 """Anti-aliased analytic shapes on a pixel grid, the brushes of the miniature's renderer.
 
-Coordinates run from 0 to 1, ``x`` to the right and ``y`` downwards, whatever the resolution. Shapes are coverages ``[B, H, W]``
-in [0, 1], made from signed distances (negative inside) with a soft edge one pixel wide. Per-scene numbers are ``[B, 1, 1]``.
+Coordinates run from 0 to 1, ``x`` to the right and ``y`` downwards, whatever the resolution. Shapes are coverages
+``[B, H, W]`` in [0, 1], made from signed distances (negative inside) with a soft edge one pixel wide. Per-scene
+numbers are ``[B,
+1, 1]``.
 """
 
 from __future__ import annotations
@@ -105,12 +107,12 @@ def as_colour(colour: Colour, like: Tensor) -> Tensor:
 
 
 def hashed(index: Tensor, salt: float) -> Tensor:
-    """Return fixed pseudo-random numbers in [0, 1) for whole-numbered ``index``: the same on every machine and batch."""
+    """Return fixed pseudo-random numbers in [0, 1) for whole-numbered ``index``: the same everywhere."""
     return torch.frac(torch.abs(torch.sin(index * 12.9898 + salt * 78.233) * 437.5853))
 
 
 def cells(canvas: Canvas, x: Tensor, y: Tensor, columns: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut the plane into cells; return the position inside (``u``, ``v`` in [0, 1)) and the number of each pixel's cell.
+    """Cut the plane into cells; return each pixel's place in its cell (``u``, ``v`` in [0, 1)) and the cell's number.
 
     Patterns of fixed grains (stars, drops, flakes, bubbles) put one grain at a hashed place in every cell.
     """

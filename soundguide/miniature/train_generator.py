@@ -1,25 +1,37 @@
-"""Train the miniature's generator by regression: z -> factors -> rendered scene is the truth, no adversary is needed."""
+"""Train the miniature's generator by regression: z -> factors -> rendered scene is the truth, no adversary is needed.
+
+First the mapping network alone learns to lay the factors out linearly in w, each along a direction of its own; then
+the synthesis network learns to paint them. Learned together, the mapping is the slow part and the pictures stay a
+blur for hours.
+"""
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-from soundguide.miniature.scenes import Z_DIM, factors_from_z, render, sample_z
+from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, Z_DIM, factors_from_z, render, sample_z
 from soundguide.miniature.training import Training
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.models.stylegan2_layers import SynthesisLayer
 
-GENERATOR = StyleGAN2Config(resolution=64, z_dim=Z_DIM, w_dim=128, mapping_layers=4, mapping_lr_multiplier=0.1, channels=(96, 96, 64, 48, 24))
+GENERATOR = StyleGAN2Config(
+    resolution=64, z_dim=Z_DIM, w_dim=128, mapping_layers=3, mapping_lr_multiplier=1.0, channels=(96, 96, 64, 48, 24)
+)
+
+logger = logging.getLogger(__name__)
+
+LIFT = 4.0  # w is the output of a leaky ReLU: far above zero the last layer can be linear in what the first ones found
 
 BATCH = 32
-POOL = 40_960  # rendered scenes kept at hand; each is seen about REUSE times before a fresh one takes its place
+POOL = 20_480  # rendered scenes kept at hand; each is seen about REUSE times before a fresh one takes its place
 REUSE = 8
 REFILL = 1024
 MASK_WEIGHT = 4.0  # errors where an event shows count five times
-CODE_NOISE = 0.35  # most noise on each layer's code, in its standard deviations: W+ around the manifold must stay on it
+CODE_NOISE = 0.3  # in standard deviations: W+ around the manifold must stay on it
 
 
 class ScenePool:
@@ -62,15 +74,53 @@ def reconstruction_loss(images: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     return loss
 
 
+def factor_layout(w_dim: int) -> tuple[Tensor, Tensor]:
+    """Return directions ``[NUM_FACTORS, D]`` and offsets: w = LIFT + (factors - offsets) @ directions.
+
+    A continuous factor spans +-1.7 units along its direction; an event at full strength lies 2.5 units from its
+    absence.
+    """
+    generator = torch.Generator().manual_seed(2)
+    basis = torch.linalg.qr(torch.randn(w_dim, NUM_FACTORS, generator=generator))[0].T * w_dim**0.5 / NUM_FACTORS**0.5
+    size = torch.full((NUM_FACTORS,), 2.5)
+    size[: len(CONTINUOUS)] = 12**0.5
+    offsets = torch.zeros(NUM_FACTORS)
+    offsets[: len(CONTINUOUS)] = 0.5
+    return basis * size[:, None], offsets
+
+
+def fit_mapping(model: StyleGAN2, *, num_steps: int = 8000) -> float:
+    """Teach the mapping network the layout of factors in w; return its last root mean square error, in w units."""
+    directions, offsets = factor_layout(model.w_dim)
+    generator = torch.Generator().manual_seed(3)
+    optimizer = torch.optim.Adam(model.mapping.parameters(), lr=3e-3, betas=(0.9, 0.99))
+    annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
+    loss = torch.zeros(())
+    for _ in range(num_steps):
+        z = torch.cat([sample_z(256, generator), sample_z(256, generator, crowded=True)])
+        target = LIFT + (factors_from_z(z) - offsets) @ directions
+        loss = (model.mapping(z) - target).square().mean()
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        annealing.step()
+    return float(loss.detach().sqrt())
+
+
 def train_generator(folder: Path, *, num_steps: int = 36_000, compiled: bool = True) -> StyleGAN2:
     """Train (or go on training) the generator in ``folder``; return the averaged one, with ``w_avg`` set."""
-    model = StyleGAN2(GENERATOR).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = StyleGAN2(GENERATOR).to(memory_format=torch.channels_last)
     for module in model.modules():
-        if isinstance(module, SynthesisLayer):  # the constant noise is learned too: it tells where rain falls and stars stand
+        if isinstance(
+            module, SynthesisLayer
+        ):  # the constant noise is learned too: it tells where rain falls and stars stand
             module.noise_strength.data.fill_(0.1)
             noise = module.noise_const
             del module.noise_const
             module.noise_const = torch.nn.Parameter(noise)
+    error = fit_mapping(model)
+    logger.info("mapping fitted: error %.3f w units", error)
+    model.mapping.requires_grad_(False)
     training = Training(model, folder, num_steps=num_steps, learning_rate=4e-3)
     synthesize = torch.compile(model.synthesize) if compiled else model.synthesize
     pool = ScenePool(GENERATOR.resolution, POOL, training.generator)
@@ -80,13 +130,24 @@ def train_generator(folder: Path, *, num_steps: int = 36_000, compiled: bool = T
             pool.refill(REFILL)
         z, truth, mask = pool.draw(BATCH)
         ws = model.map(z)
-        amount = CODE_NOISE * torch.rand(BATCH, 1, 1, generator=training.generator)
-        noise = torch.randn(ws.shape, generator=training.generator) * amount
-        ws = ws + noise * ws[:, :1].detach().std(0, keepdim=True)
-        images = synthesize(ws)
+        images = synthesize(ws + beside(ws, training.generator))
         loss = reconstruction_loss(images, truth, mask)
         training.update(loss, error=(images.detach() - truth).abs().mean() / 2)
     return finished_generator(training.averaged)
+
+
+def beside(ws: Tensor, generator: torch.Generator) -> Tensor:
+    """Return moves ``[B, L, D]`` away from where scenes lie, of up to `CODE_NOISE` standard deviations.
+
+    Each layer moves for itself, and all together in directions that no factor has: a common move along a factor's
+    direction is another scene, and to paint the old one there would teach blur.
+    """
+    directions, _ = factor_layout(ws.shape[2])
+    basis = torch.nn.functional.normalize(directions, dim=1)
+    common = torch.randn(len(ws), 1, ws.shape[2], generator=generator)
+    common = common - common @ basis.T @ basis
+    noise = torch.randn(ws.shape, generator=generator) + common
+    return noise * CODE_NOISE * torch.rand(len(ws), 1, 1, generator=generator) * ws[:, :1].std(0, keepdim=True)
 
 
 def finished_generator(trained: torch.nn.Module) -> StyleGAN2:

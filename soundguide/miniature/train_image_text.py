@@ -1,4 +1,4 @@
-"""Train the miniature's CLIP on rendered scenes, on the generator's own pictures, and on spoiled ones, with captions known to be true."""
+"""Train the miniature's CLIP on rendered scenes, on the generator's own pictures, and on spoiled ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ REFILL, REFILL_EVERY = 1024, 32
 
 
 def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
-    """Blur, add noise to, shift and recolour pictures ``[B, 3, H, W]`` in [-1, 1], each at random, a third of them not at all.
+    """Blur, shift, recolour and add noise to pictures ``[B, 3, H, W]`` in [-1, 1], a third of them not at all.
 
     An encoder that has seen such pictures is harder to fool by an optimiser.
     """
@@ -43,7 +43,9 @@ def spoil(images: Tensor, generator: torch.Generator) -> Tensor:
     spoiled = torch.lerp(images, blurred, draw(-0.4, 1.0, 1, 1, 1))  # below 0: sharpened
     spoiled = spoiled * draw(0.8, 1.2, 3, 1, 1) * draw(0.8, 1.2, 1, 1, 1) + draw(-0.12, 0.12, 1, 1, 1)
     grain = torch.randn(images.shape, generator=generator)
-    blotches = F.interpolate(torch.randn(num, 3, 8, 8, generator=generator), scale_factor=images.shape[2] // 8, mode="bilinear")
+    blotches = F.interpolate(
+        torch.randn(num, 3, 8, 8, generator=generator), scale_factor=images.shape[2] // 8, mode="bilinear"
+    )
     spoiled = spoiled + draw(0, 0.15, 1, 1, 1) * grain + draw(0, 0.2, 1, 1, 1) * blotches
     pad = images.shape[2] // 16
     dx, dy = torch.randint(0, 2 * pad + 1, (2,), generator=generator).tolist()
@@ -66,7 +68,9 @@ def train_image_text(folder: Path, generator_model: StyleGAN2, *, num_steps: int
     """Train (or go on training) the image and text encoder in ``folder``; return the averaged one."""
     model = OpenClipEncoder(IMAGE_TEXT)
     model.logit_scale.data.fill_(INITIAL_LOG_SCALE)
-    training = Training(model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.02, betas=(0.9, 0.98), average_over=200)
+    training = Training(
+        model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.02, betas=(0.9, 0.98), average_over=200
+    )
     pool = ScenePool(model.resolution, POOL, training.generator)
     pool.refill(POOL)
     generated_pool(pool, generator_model, torch.arange(0, POOL, 2))  # every second picture is the generator's

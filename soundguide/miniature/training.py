@@ -1,4 +1,4 @@
-"""What the miniature's training loops share: a resumable state, a learning rate that warms up and anneals, averaged weights."""
+"""What the training loops share: a resumable state, a rate that warms up and anneals, averaged weights."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ LOG_EVERY_S = 20.0
 class Training:
     """A resumable optimisation of one module: Adam, warm-up then cosine annealing, exponentially averaged weights.
 
-    ``folder`` holds ``state.pt``; where it exists, training goes on from it. ``num_steps`` is the length of the whole schedule.
+    ``folder`` holds ``state.pt``; where it exists, training goes on from it. ``num_steps`` is the length of the
+    whole schedule.
     """
 
     def __init__(
@@ -41,12 +42,12 @@ class Training:
         self.module, self.folder, self.num_steps, self.learning_rate = module, folder, num_steps, learning_rate
         self.averaged = copy.deepcopy(module).requires_grad_(False)
         self.keep = 1 - 1 / average_over
-        decayed = [p for p in module.parameters() if p.dim() > 1]
-        plain = [p for p in module.parameters() if p.dim() <= 1]
+        trained = [p for p in module.parameters() if p.requires_grad]
+        decayed, plain = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() <= 1]
         groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True)
-        self._current_tensors = [p.detach() for p in module.parameters()]
-        self._averaged_tensors = list(self.averaged.parameters())
+        self._current_tensors: list[Tensor] = [p.detach() for p in module.parameters()]
+        self._averaged_tensors: list[Tensor] = list(self.averaged.parameters())
         self.step = 0
         self.generator = torch.Generator().manual_seed(seed)
         folder.mkdir(parents=True, exist_ok=True)
@@ -58,7 +59,9 @@ class Training:
         first = self.step
         while self.step < self.num_steps:
             warm = min(1.0, (self.step + 1) / min(500, self.num_steps))
-            rate = self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.step / self.num_steps)))
+            rate = (
+                self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.step / self.num_steps)))
+            )
             for group in self.optimizer.param_groups:
                 group["lr"] = rate
             self.report: dict[str, Tensor] = {}
@@ -77,7 +80,7 @@ class Training:
     def update(self, loss: Tensor, **report: Tensor) -> None:
         """Take one step down ``loss`` and follow with the averaged weights."""
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0)
         self.optimizer.step()
         keep = min(self.keep, (self.step + 1) / (self.step + 10))

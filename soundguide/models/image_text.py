@@ -100,18 +100,16 @@ class OpenClipEncoder(nn.Module):
         return scale
 
     def encode_image(self, images: Tensor) -> Tensor:
-        """Embed ``images`` ``[B, 3, H, W]``, sRGB in [-1, 1], as ``[B, E]`` of unit norm, float32.
+        """Embed ``images`` ``[B, 3, H, W]``, sRGB in [-1, 1], as ``[B, E]`` of unit norm, in float32 at least.
 
         Any size is resampled by exact area to `resolution`, the whole picture, stretched if it is not square.
         """
         images = (area_resize(images, self.resolution) + 1) / 2
-        features: Tensor = self.clip.encode_image((images - self.mean) / self.std)
-        return F.normalize(features.float(), dim=-1)
+        return _unit(self.clip.encode_image((images - self.mean) / self.std))
 
     def encode_text(self, texts: list[str]) -> Tensor:
-        """Embed B texts as ``[B, E]`` of unit norm, float32; what exceeds the context length is cut off."""
-        features: Tensor = self.clip.encode_text(self.tokenize(texts))
-        return F.normalize(features.float(), dim=-1)
+        """Embed B texts as ``[B, E]`` of unit norm; what exceeds the context length is cut off."""
+        return self.encode_tokens(self.tokenize(texts))
 
     def tokenize(self, texts: list[str]) -> Tensor:
         """Return the tokens of B texts, ``[B, context_length]``, int64, on the device of the weights."""
@@ -120,8 +118,11 @@ class OpenClipEncoder(nn.Module):
 
     def encode_tokens(self, tokens: Tensor) -> Tensor:
         """Embed what `tokenize` returned as ``[B, E]``, for training loops that tokenise ahead."""
-        features: Tensor = self.clip.encode_text(tokens)
-        return F.normalize(features.float(), dim=-1)
+        return _unit(self.clip.encode_text(tokens))
+
+
+def _unit(features: Tensor) -> Tensor:
+    return F.normalize(features.to(torch.promote_types(features.dtype, torch.float32)), dim=-1)
 
 
 def _describe(config: OpenClipConfig) -> dict[str, Any]:

@@ -22,10 +22,11 @@
   // Filter and sort.
   const collator = new Intl.Collator(undefined, { numeric: true });
   const number = (card, key) => (card.dataset[key] === "" ? NaN : Number(card.dataset[key]));
+  const statuses = ["quarantined", "error", "ok"]; // what needs a look comes first
   const orders = {
     position: (a, b) => number(a, "position") - number(b, "position"),
     id: (a, b) => collator.compare(a.idText, b.idText),
-    status: (a, b) => collator.compare(a.dataset.status, b.dataset.status),
+    status: (a, b) => statuses.indexOf(a.dataset.status) - statuses.indexOf(b.dataset.status),
   };
   function compare(key, sign) {
     return (a, b) => {
@@ -120,13 +121,11 @@
     $("compare").hidden = !(source && edit);
     $("compare").parentElement.classList.toggle("single", !(source && edit));
     for (const [large, small] of [["large-source", source], ["large-edit", edit]]) {
-      if (!small) continue;
-      $(large).src = small.src;
-      $(large).className = small.className;
+      if (small) $(large).src = small.src;
     }
     detail.dataset.sound = card.dataset.sound;
-    detail.replaceChildren(...[".fault-kind", ".fault-text", ".sound", ".facts"]
-      .map((part) => card.querySelector(part)?.cloneNode(true)).filter(Boolean));
+    const parts = source ? [".sound", ".facts"] : [".facts", ".fault-kind", ".fault-text", ".sound"];
+    detail.replaceChildren(...parts.map((part) => card.querySelector(part)?.cloneNode(true)).filter(Boolean));
     if (photo) {
       const given = document.createElement("p");
       given.className = "given";
@@ -140,7 +139,7 @@
     cut(50);
     if (!viewer.open) viewer.showModal();
     viewer.scrollTop = 0;
-    if (source && edit) slider.focus();
+    (source && edit ? slider : $("close")).focus();
     marks();
   }
   function cut(percent) {
@@ -174,19 +173,19 @@
     return Boolean(to);
   }
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.ctrlKey || event.metaKey || event.altKey || !(event.target instanceof Element)) return;
     const typing = event.target.matches("input[type=search], select, audio");
     const key = event.key;
     if (key === "Escape" && event.target === $("filter")) { $("filter").value = ""; arrange(); $("filter").blur(); }
     if (typing) return;
-    const place = viewer.open ? $("detail") : event.target.closest?.("[data-sound]");
+    const place = viewer.open ? $("detail") : event.target.closest("[data-sound]");
     let used = true;
     if (key === "p" && place?.dataset.sound) playOrPause(place);
     else if (viewer.open && key === "ArrowUp") step(-1);
     else if (viewer.open && key === "ArrowDown") step(1);
     else if (viewer.open && (key === "ArrowLeft" || key === "ArrowRight")) cut(Math.min(100, Math.max(0, Number(slider.value) + (key === "ArrowLeft" ? -4 : 4))));
     else if (!viewer.open && key === "/") $("filter").focus();
-    else if (!viewer.open && key.startsWith("Arrow") && (event.target.closest?.(".grid") || event.target === document.body)) {
+    else if (!viewer.open && key.startsWith("Arrow") && (event.target.closest(".grid") || event.target === document.body)) {
       used = event.target !== document.body || key === "ArrowRight" ? move(key) : false; // without a card, arrows scroll
     } else used = false;
     if (used) event.preventDefault();

@@ -1,0 +1,183 @@
+"""The Ray Data part of the bulk job: where it runs, how it is divided, and the straight line from rows to results."""
+
+import logging
+import math
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Annotated
+
+from pydantic import Field
+
+from soundguide.config import Frozen, ManipulatorConfig
+from soundguide.errors import InvalidConfig
+from soundguide.run_folder import RunFolder
+from soundguide.stages import EditFinisher, EditPreparer
+
+_CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: its slots stay full where one ends and the next begins
+_MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
+_LIGHT = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
+_BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
+_LEAST = 0.02  # CPUs to share out among actors where there is no room: they must start all the same
+
+
+class PoolConfig(Frozen):
+    """The actors that edit; each holds one copy of the models."""
+
+    num_actors: Annotated[int, Field(ge=0, le=10_000, description="Actors; 0: one for each GPU, or else each CPU.")] = 0
+    cpus_per_actor: Annotated[float, Field(gt=0, le=1024, description="CPUs that one actor asks for.")] = 1.0
+    gpus_per_actor: Annotated[
+        float | None, Field(ge=0, le=64, description="GPUs that one actor asks for; not given: 1 where there are any.")
+    ] = None
+    rows_per_block: Annotated[
+        int, Field(ge=0, le=100_000, description="Rows that are finished, and on a crash lost, together; 0: by size.")
+    ] = 0
+    stall_seconds: Annotated[
+        float, Field(gt=0, description="Stop when no block has finished for so long; longer than the slowest edits.")
+    ] = 3600.0
+
+
+def is_submitted() -> bool:
+    """Say whether this process is the entry point of `ray job submit`."""
+    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+
+
+@contextmanager
+def connect(address: str, pool: PoolConfig) -> Iterator[None]:
+    """Join the cluster at `address` (empty: that of the submitted job), or run a private Ray meanwhile."""
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    local = not address and not is_submitted()
+    if local and "RAY_AUTH_MODE" not in os.environ:  # a token of our own, or Ray writes one into the home folder
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    if local:  # Ray's workers stand back behind everything else by default, and starve on a busy machine
+        os.environ.setdefault("RAY_worker_niceness", "0")
+    # Ray's C++ side reports as an error what every pool of actors does; what stops a job arrives as an exception.
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    import ray
+
+    if ray.is_initialized():  # by whoever called us
+        yield
+        return
+    # Not the default folder, which points other programs at the last cluster; and short, as socket paths must be.
+    folder = tempfile.mkdtemp(prefix="sg-ray-", dir="/tmp") if local else None
+    where = (
+        {"address": "local", "num_cpus": _local_cpus(pool), "_temp_dir": folder}
+        if local
+        else {"address": address or "auto"}
+    )
+    ray.init(include_dashboard=False if local else None, log_to_driver=False, logging_level="warning", **where)
+    try:
+        yield
+    finally:
+        ray.shutdown()
+        if folder:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def edit_rows(
+    folder: RunFolder,
+    preparer: EditPreparer,
+    manipulator: ManipulatorConfig,
+    finisher: EditFinisher,
+    *,
+    pool: PoolConfig,
+    num_rows: int,
+    config_hash: str,
+    progress: bool,
+) -> None:
+    """Edit the rows of the folder's manifest that are not done yet, about `num_rows`, and write their results."""
+    import ray
+    from ray.data.checkpoint import CheckpointConfig
+
+    from soundguide.manipulator import Manipulator  # loads torch: not before the manifest is known to be right
+
+    pool, manipulator = _fit(pool, manipulator)
+    rows_per_block = pool.rows_per_block or max(
+        1, min(_MAX_ROWS_PER_BLOCK, num_rows // (pool.num_actors * _CALLS_PER_ACTOR))
+    )
+    filesystem, manifest = folder.storage.arrow_filesystem(folder.manifest_uri)
+    _, results = folder.storage.arrow_filesystem(folder.results_uri)
+    _, checkpoint = folder.storage.arrow_filesystem(folder.checkpoint_uri(config_hash))
+
+    logging.getLogger("ray.data").setLevel(logging.INFO if progress and not sys.stdout.isatty() else logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.INFO if progress else logging.ERROR)
+    context = ray.data.DataContext.get_current()  # datasets copy it when they are made
+    context.checkpoint_config = CheckpointConfig(
+        id_column="id",
+        checkpoint_path=checkpoint,
+        delete_checkpoint_on_success=False,
+        override_filesystem=filesystem,
+    )
+    context.enable_progress_bars = progress
+    context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = pool.stall_seconds
+
+    (
+        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=_LIGHT)
+        .repartition(target_num_rows_per_block=rows_per_block)
+        .map_batches(
+            preparer.prepare_table,
+            batch_size=rows_per_block,
+            batch_format="pyarrow",
+            num_cpus=_LIGHT,
+            udf_modifying_row_count=False,
+        )
+        .map_batches(
+            Manipulator,
+            fn_constructor_args=[manipulator],
+            batch_size=rows_per_block,
+            batch_format="pyarrow",
+            num_cpus=pool.cpus_per_actor,
+            num_gpus=pool.gpus_per_actor,
+            compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR),
+            udf_modifying_row_count=False,
+        )
+        .map_batches(
+            finisher.finish_table,
+            batch_size=rows_per_block,
+            batch_format="pyarrow",
+            num_cpus=_LIGHT,
+            udf_modifying_row_count=False,
+        )
+        .write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": _LIGHT})
+    )
+
+
+def _fit(pool: PoolConfig, manipulator: ManipulatorConfig) -> tuple[PoolConfig, ManipulatorConfig]:
+    """Return the pool and the manipulator's config as this cluster has room for them: sizes, devices and threads."""
+    import ray
+
+    resources, nodes = ray.cluster_resources(), ray.nodes()
+    cpus, all_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
+    gpus = pool.gpus_per_actor
+    if gpus is None:
+        gpus = 1.0 if all_gpus and manipulator.device != "cpu" else 0.0
+    if cpus < _BESIDE and len(nodes) == 1:
+        raise InvalidConfig(
+            f"the Ray cluster counts {cpus:g} CPUs, and the tasks beside the actors need {_BESIDE:g}: they would "
+            "wait for ever. Start it with more (ray start --head --num-cpus 4 counts four, whatever there are)"
+        )
+    real_cpus = min(cpus, float(os.cpu_count() or 1)) if len(nodes) == 1 else cpus  # a private Ray counts some twice
+    cpus_per_actor, room = pool.cpus_per_actor, max(cpus - _BESIDE, _LEAST)
+    num_actors = pool.num_actors
+    if not num_actors:
+        num_actors = max(1, int(all_gpus // gpus if gpus else min(room, real_cpus) // cpus_per_actor))
+        cpus_per_actor = min(cpus_per_actor, room / num_actors)
+    changes: dict[str, object] = {}
+    if not gpus and manipulator.device == "auto":
+        changes["device"] = "cpu"  # a GPU that was not asked for belongs to somebody else
+    if not manipulator.num_threads:
+        changes["num_threads"] = max(1, int(real_cpus // num_actors))
+    sized = {"num_actors": num_actors, "cpus_per_actor": cpus_per_actor, "gpus_per_actor": gpus}
+    return pool.model_copy(update=sized), manipulator.model_copy(update=changes)
+
+
+def _local_cpus(pool: PoolConfig) -> int:
+    """Return the CPUs that a private Ray counts: those of the machine, or of its actors, and those beside them."""
+    return math.ceil(_BESIDE + max(2, os.cpu_count() or 1, pool.num_actors * pool.cpus_per_actor))

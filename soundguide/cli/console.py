@@ -1,0 +1,30 @@
+"""What the commands print: results on stdout, everything about the work on stderr."""
+
+from rich.console import Console
+from rich.text import Text
+
+out = Console(highlight=False)
+err = Console(stderr=True, highlight=False)
+
+
+def fail(message: str) -> None:
+    """Tell what went wrong on stderr, unwrapped where nobody watches, so that it can be searched."""
+    err.print(Text.assemble(("error: ", "bold red"), (message, "red")), soft_wrap=not err.is_terminal)
+
+
+def warn(message: str) -> None:
+    """Tell what the user should know, on stderr."""
+    err.print(Text.assemble(("note: ", "bold yellow"), (message, "yellow")), soft_wrap=not err.is_terminal)
+
+
+def percent(probability: float) -> str:
+    """Return a probability as a whole percentage; what is not 0 never reads as 0."""
+    return "<1 %" if 0 < probability < 0.005 else f"{100 * probability:.0f} %"
+
+
+def bar(share: float, *, width: int = 24) -> Text:
+    """Return a bar ``width`` characters wide, of which ``share`` (0..1) is filled, in eighths of a character."""
+    eighths = round(max(0.0, min(1.0, share)) * width * 8)
+    full, rest = divmod(eighths, 8)
+    filled = "█" * full + ("▏▎▍▌▋▊▉"[rest - 1] if rest else "")
+    return Text(filled.ljust(width), style="cyan")

@@ -1,0 +1,99 @@
+"""What commands read: the models file, sources from a path, a URI or stdin, and settings as they are typed."""
+
+from __future__ import annotations
+
+import difflib
+import io
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
+
+import typer
+
+from soundguide.config import EditSettings, ManipulatorConfig, describe
+from soundguide.errors import InvalidConfig, InvalidSettings, SourceNotFound
+
+if TYPE_CHECKING:
+    from typer.models import OptionInfo
+
+STDIN = "-"
+
+Models = Annotated[
+    Path | None,
+    typer.Option(
+        "--models",
+        metavar="FILE.yaml",
+        help="Which models to use: a YAML file with the fields of ManipulatorConfig (generator, image_text, audio, "
+        "device ...). Default: the bundled miniature.",
+    ),
+]
+
+
+def load_config(path: Path | None) -> ManipulatorConfig:
+    """Return the configuration in a YAML file, or the default one. Raises `InvalidConfig`."""
+    if path is None:
+        return ManipulatorConfig()
+    import yaml
+    from pydantic import ValidationError
+
+    try:
+        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
+        return ManipulatorConfig.model_validate({} if fields is None else fields)
+    except OSError as error:
+        raise InvalidConfig(f"{path}: cannot be read ({error.strerror}). Name a YAML file with --models.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InvalidConfig(f"{path}: not YAML ({error}). Write lines like 'generator: path/of/a/folder'.") from error
+    except ValidationError as error:
+        raise InvalidConfig(describe(error, str(path))) from error
+
+
+def open_source(uri: str) -> BinaryIO:
+    """Open a path, a URI or ``-`` (stdin, read to its end), seekable. Raises `SourceNotFound`."""
+    from soundguide.storage import Storage
+
+    return io.BytesIO(_read_stdin()) if uri == STDIN else Storage().open(uri)
+
+
+def read_source(uri: str, *, max_mib: int) -> bytes | None:
+    """Return the bytes behind a path, a URI or ``-`` (stdin); None for an empty name. Raises `SourceNotFound`."""
+    from soundguide.storage import Storage
+
+    if not uri:
+        return None
+    return _read_stdin() if uri == STDIN else Storage().read_bytes(uri, max_bytes=max_mib * 2**20)
+
+
+def _read_stdin() -> bytes:
+    if sys.stdin.isatty():
+        raise SourceNotFound("the sound is '-', but nothing is piped in. Write: cat rain.wav | soundguide ... -")
+    return sys.stdin.buffer.read()
+
+
+def setting_option(name: str, *flags: str) -> OptionInfo:
+    """Return an option for one field of `EditSettings`; help and default are the field's own."""
+    field = EditSettings.model_fields[name]
+    shown = "" if field.default == "" else f" Default: {field.default}."
+    option: OptionInfo = typer.Option(
+        *(flags or (f"--{name.replace('_', '-')}",)),
+        help=f"{field.description}{shown}",
+        show_default=False,
+        rich_help_panel="Settings",
+    )
+    return option
+
+
+def read_settings(named: dict[str, Any], pairs: list[str]) -> EditSettings:
+    """Return the settings of options (None: not given) and of ``key=value`` pairs. Raises `InvalidSettings`."""
+    values = {name: value for name, value in named.items() if value is not None}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InvalidSettings(f"--set takes key=value, got {pair!r}. Write, for example, --set margin=0.3.")
+        if key not in EditSettings.model_fields:
+            close = difflib.get_close_matches(key, EditSettings.model_fields, n=3, cutoff=0.5)
+            meant = f" Did you mean {' or '.join(close)}?" if close else ""
+            raise InvalidSettings(f"--set: there is no setting {key!r}.{meant} All are listed by: soundguide settings")
+        if key in values:
+            raise InvalidSettings(f"--set {pair}: {key} is given twice. Give it once.")
+        values[key] = value
+    return EditSettings().override(values)

@@ -1,0 +1,124 @@
+"""Write the inputs of the demo: a manifest of about thirty edits, with synthesised sounds and one photograph.
+
+``python -m soundguide.miniature.demo FOLDER`` writes ``FOLDER/manifest.jsonl``, ``FOLDER/sounds/*.wav`` and
+``FOLDER/photos/china.png``.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from soundguide.audio.decode import encode_wav
+from soundguide.images import encode_png
+from soundguide.miniature.labels import EVENTS, MUSIC_STYLES
+from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
+from soundguide.storage import Storage, escape_id
+
+LOUD, SOFT = 0.95, 0.35
+SECONDS = 6.0
+SOFT_EVENTS = ("raining", "fire crackling", "fireworks exploding", "walking in snow")
+DEMO_STYLES = ("orchestral music", "techno music")
+SOURCE_SEEDS = (28, 138, 41, 153, 161, 63, 105, 182)  # calm scenes of different hours and seasons
+
+Entry = dict[str, Any]
+
+
+def write_demo(folder: Path) -> Path:
+    """Write the demo's inputs into ``folder`` and return the manifest; the same files every time."""
+    entries = [*_event_rows(), *_style_rows(), *_mixed_rows(), *_photo_rows(), _broken_row()]
+    storage = Storage()
+    heard = sorted({(entry["_label"], entry["_intensity"]) for entry in entries if "_label" in entry})
+    for index, (label, intensity) in enumerate(heard):
+        waveform = synthesise(label, seconds=SECONDS, intensity=intensity, rng=np.random.default_rng((7, index)))
+        storage.write_bytes(str(folder / _sound_file(label, intensity)), encode_wav(waveform, SAMPLE_RATE_HZ))
+    storage.write_bytes(str(folder / "photos" / "china.png"), encode_png(_photograph()))
+    storage.write_bytes(str(folder / "sounds" / "broken.wav"), b"RIFF....this file was cut off")
+    lines = (json.dumps({key: value for key, value in entry.items() if not key.startswith("_")}) for entry in entries)
+    manifest = folder / "manifest.jsonl"
+    storage.write_bytes(str(manifest), ("\n".join(lines) + "\n").encode())
+    return manifest
+
+
+def _sound_file(label: str, intensity: float) -> str:
+    return f"sounds/{escape_id(label.replace(' ', '-'))}-{'loud' if intensity == LOUD else 'soft'}.wav"
+
+
+def _heard(label: str, intensity: float) -> Entry:
+    return {"audio": _sound_file(label, intensity), "_label": label, "_intensity": intensity}
+
+
+def _event_rows() -> list[Entry]:
+    rows = []
+    for index, label in enumerate(EVENTS):
+        seed = SOURCE_SEEDS[index % len(SOURCE_SEEDS)]
+        name = label.replace(" ", "-")
+        rows.append({"id": name, "seed": seed, **_heard(label, LOUD)})
+        if label in SOFT_EVENTS:
+            rows.append({"id": f"{name}-soft", "seed": seed, **_heard(label, SOFT), "note": "the same, played softly"})
+    return rows
+
+
+def _style_rows() -> list[Entry]:
+    return [
+        {"id": f"{label.replace(' ', '-')}-{number}", "seed": seed, **_heard(label, LOUD)}
+        for label in DEMO_STYLES
+        for number, seed in enumerate(SOURCE_SEEDS[1:3], 1)
+    ]
+
+
+def _mixed_rows() -> list[Entry]:
+    seed = SOURCE_SEEDS[4]
+    sea = _heard("sea waves", LOUD)
+    return [
+        {"id": "text-alone", "seed": seed, "text": "fireworks", "note": "no sound: a text guides the edit"},
+        {
+            "id": "sound-and-text",
+            "seed": seed,
+            **sea,
+            "text": "fireworks",
+            "mix": 0.5,
+            "note": "half sound, half text (Eq. 19)",
+        },
+        {
+            "id": "sound-and-text-by-layers",
+            "seed": seed,
+            **sea,
+            "text": "golden light",
+            "mix_layers": "1-6 sound, 7-10 text",
+            "note": "coarse layers from the sound, fine ones from the text (Sec. 4.6)",
+        },
+    ]
+
+
+def _photo_rows() -> list[Entry]:
+    note = "a photograph lies outside the miniature's painted world; its inversion is a likeness at best"
+    return [
+        {"id": f"photograph-{name}", "image": "photos/china.png", **_heard(label, LOUD), "note": note}
+        for name, label in (("raining", "raining"), ("orchestral", "orchestral music"))
+    ]
+
+
+def _broken_row() -> Entry:
+    note = "broken on purpose: one bad row stops nothing"
+    return {"id": "broken-file", "seed": SOURCE_SEEDS[0], "audio": "sounds/broken.wav", "note": note}
+
+
+def _photograph() -> np.ndarray[Any, np.dtype[np.uint8]]:
+    """Return the landscape photograph that scikit-learn ships, ``[427, 640, 3]`` uint8."""
+    try:
+        from sklearn.datasets import load_sample_image
+    except ImportError as error:
+        raise ImportError(
+            "the demo's photograph comes with scikit-learn. Install it: pip install 'soundguide[demo]'"
+        ) from error
+    picture: np.ndarray[Any, np.dtype[np.uint8]] = load_sample_image("china.jpg")
+    return picture
+
+
+if __name__ == "__main__":
+    print(write_demo(Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo-inputs")))

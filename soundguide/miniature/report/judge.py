@@ -1,0 +1,79 @@
+"""The independent judge: the scene reader, and for each label the score from which it counts as seen."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from soundguide.miniature.labels import LABELS
+from soundguide.miniature.reader import SceneReader
+from soundguide.miniature.report.held_out import BATCH, Scenes, as_floats
+from soundguide.miniature.report.measures import threshold_at
+from soundguide.miniature.scenes import CONTINUOUS
+from soundguide.models.checkpoint import load_weights
+from soundguide.views import area_resize
+
+READER_SIDE = 64  # pixels at which the reader looks
+FALSE_POSITIVES = 0.05
+
+
+def load_reader(folder: Path) -> SceneReader:
+    """Return the reader saved in ``folder``, frozen, on the CPU. Raises `InvalidCheckpoint`."""
+    reader = SceneReader()
+    load_weights(reader, folder)
+    return reader.eval().requires_grad_(False)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What the reader says of pictures: ``factors`` ``[S, 9]`` in [0, 1], ``logits`` ``[S, num_labels]``."""
+
+    factors: Tensor
+    logits: Tensor
+
+
+@torch.no_grad()
+def read(reader: SceneReader, images: Tensor) -> Reading:
+    """Read pictures ``[S, 3, R, R]``, uint8, of any resolution."""
+    device = reader.hidden.weight.device
+    looks = [reader(area_resize(as_floats(part.to(device)), READER_SIDE)) for part in torch.split(images, BATCH)]
+    return Reading(torch.cat([look[0].cpu() for look in looks]), torch.cat([look[1].cpu() for look in looks]))
+
+
+@dataclass(frozen=True, slots=True)
+class Judge:
+    """Decides what a picture shows.
+
+    ``thresholds`` ``[num_labels]``: logits that 5 % of the held-out generated scenes without the label exceed.
+    ``spreads`` ``[num_labels]``: standard deviation of the logit over those scenes, the unit in which rises compare.
+    """
+
+    reader: SceneReader
+    thresholds: Tensor
+    spreads: Tensor
+
+    @classmethod
+    def calibrated(cls, reader: SceneReader, scenes: Scenes) -> Judge:
+        """Return the judge whose thresholds fit generated scenes of known factors."""
+        logits = read(reader, scenes.generated).logits
+        thresholds, spreads = [], []
+        for index in range(len(LABELS)):
+            negatives = logits[scenes.factors[:, len(CONTINUOUS) + index] <= 0, index]
+            thresholds.append(threshold_at(negatives, FALSE_POSITIVES))
+            spreads.append(float(negatives.std()))
+        return cls(reader, torch.tensor(thresholds), torch.tensor(spreads).clamp_min(1e-6))
+
+    def read(self, images: Tensor) -> Reading:
+        """Read pictures ``[S, 3, R, R]``, uint8."""
+        return read(self.reader, images)
+
+    def present(self, logits: Tensor) -> Tensor:
+        """Return which labels are seen, ``[S, num_labels]`` bool, of logits ``[S, num_labels]``."""
+        return logits > self.thresholds
+
+    def rises(self, before: Tensor, after: Tensor) -> Tensor:
+        """Return how far each label's logit rose, ``[S, num_labels]``, in its own spread over scenes without it."""
+        return (after - before) / self.spreads

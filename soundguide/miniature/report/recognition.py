@@ -1,0 +1,114 @@
+"""What the sound encoder hears, zero-shot: held-out synthesised sounds in held-out rooms, and real recordings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from soundguide.audio.decode import encode_wav
+from soundguide.listen import Listener
+from soundguide.miniature.labels import LABELS
+from soundguide.miniature.report.figures import Findings, Json, Target
+from soundguide.miniature.report.measures import mean, vote
+from soundguide.miniature.report.recordings import Recording
+from soundguide.miniature.sounds import SAMPLE_RATE_HZ, mix, recording_chain, room, synthesise
+from soundguide.world import World
+
+CLIPS_PER_LABEL = 20
+FAINTEST_CLIP = 0.4  # intensity
+BACKGROUND_DB = (-12.0, -9.0)  # another sound, against the clip's own RMS; training never has it above -12
+
+_CLIP_STREAM, _EDIT_STREAM = 1, 2  # so that no edit is guided by a sound that recognition was measured on
+
+
+def listener_of(world: World) -> Listener:
+    """Return a listener that tells all labels of the miniature apart, whatever the world's own listener names."""
+    return Listener(world.audio, world.image_text, LABELS, device=world.device)
+
+
+def held_out_clips(number: int, *, seconds: float, seed: int) -> list[bytes]:
+    """Return one WAV of each label: every sound, room, background level and microphone outside the training ranges.
+
+    ``number`` tells sets apart. The background of each sound is the sound of another label, at a held-out level.
+    """
+    rngs = [np.random.default_rng([_CLIP_STREAM, seed, index, number]) for index in range(len(LABELS))]
+    dry = [_synthesise(label, rng, FAINTEST_CLIP, seconds) for label, rng in zip(LABELS, rngs, strict=True)]
+    clips = []
+    for index, rng in enumerate(rngs):
+        placed = room(dry[index], rng=rng, ranges="held_out")
+        other = dry[(index + int(rng.integers(1, len(LABELS)))) % len(LABELS)]
+        level_db = float(rng.uniform(*BACKGROUND_DB)) + _rms_db(placed) - _rms_db(other)
+        heard = recording_chain(mix((placed, other), (0.0, level_db)), rng=rng, ranges="held_out")
+        clips.append(encode_wav(heard, SAMPLE_RATE_HZ))
+    return clips
+
+
+@lru_cache(maxsize=512)  # settings are tuned on the same sounds again and again
+def guiding_sound(label: str, number: int, *, seconds: float, seed: int) -> bytes:
+    """Return a loud, clean WAV of ``label``, its parameters outside the training ranges, to edit with."""
+    rng = np.random.default_rng([_EDIT_STREAM, seed, LABELS.index(label), number])
+    return encode_wav(_synthesise(label, rng, 0.8, seconds), SAMPLE_RATE_HZ)
+
+
+def measure_synthesised(listener: Listener, *, seed: int, clips_per_label: int = CLIPS_PER_LABEL) -> Findings:
+    """Name held-out clips of the encoder's length by the nearest class name."""
+    seconds = listener.audio.num_samples / listener.audio.sample_rate
+    rows = []
+    for number in range(clips_per_label):
+        embeddings = [listener.embed(clip) for clip in held_out_clips(number, seconds=seconds, seed=seed)]
+        rows.append(listener.probabilities(torch.stack(embeddings)).argmax(1).cpu())
+    accuracy, mistaken = {}, {}
+    for index, label in enumerate(LABELS):
+        heard = torch.stack([row[index] for row in rows])
+        accuracy[label] = float((heard == index).float().mean())
+        wrong = heard[heard != index]
+        if len(wrong):
+            mistaken[label] = LABELS[int(wrong.mode().values)]
+    details: dict[str, Json] = {"top1_by_label": {**accuracy}, "most_often_mistaken_for": {**mistaken}}
+    return Findings({"sound_top1_synthesised": mean(list(accuracy.values()))}, details)
+
+
+def measure_recordings(listener: Listener, recordings: Sequence[Recording]) -> Findings:
+    """Name recordings by the vote of their windows; the figure counts labels: macro accuracy times their number."""
+    votes: dict[str, list[float]] = {}
+    windows: dict[str, list[float]] = {}
+    heard: dict[str, Json] = {}
+    for item in recordings:
+        probabilities = window_probabilities(listener, item.sound)
+        index, chosen = LABELS.index(item.label), vote(probabilities)
+        share = float((probabilities.argmax(1) == index).float().mean())
+        votes.setdefault(item.label, []).append(float(chosen == index))
+        windows.setdefault(item.label, []).append(share)
+        heard[item.name] = {
+            "label": item.label,
+            "vote": LABELS[chosen],
+            "windows_right": share,
+            "windows": len(probabilities),
+        }
+    right = sum(mean(values) for values in votes.values())
+    details: dict[str, Json] = {
+        "labels_present": len(votes),
+        "vote_accuracy_macro": right / len(votes),
+        "window_accuracy_macro": mean([mean(values) for values in windows.values()]),
+        "recordings": heard,
+    }
+    targets: dict[str, Target] = {"sound_labels_right_recordings": 5 * len(votes) / 9}
+    return Findings({"sound_labels_right_recordings": right}, details, targets)
+
+
+def window_probabilities(listener: Listener, sound: bytes) -> Tensor:
+    """Return the probabilities of all labels for each window of a sound, ``[N, num_labels]``."""
+    return listener.probabilities(listener.embed_windows(sound)).cpu()
+
+
+def _synthesise(label: str, rng: np.random.Generator, faintest: float, seconds: float) -> NDArray[np.float32]:
+    return synthesise(label, seconds=seconds, intensity=float(rng.uniform(faintest, 1.0)), rng=rng, ranges="held_out")
+
+
+def _rms_db(waveform: NDArray[np.float32]) -> float:
+    return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64)) + 1e-12))

@@ -1,0 +1,46 @@
+"""Real recordings for validation: a folder with ``index.csv`` that names files and labels."""
+
+from __future__ import annotations
+
+import csv
+from dataclasses import dataclass
+from pathlib import Path
+
+from soundguide.errors import InvalidConfig
+from soundguide.miniature.labels import LABELS
+
+SPLIT = "val/"
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One file of real sound: its name in the index, its label, its bytes."""
+
+    name: str
+    label: str
+    sound: bytes
+
+
+def read_recordings(folder: Path) -> list[Recording]:
+    """Return the validation recordings of ``folder``: rows of ``index.csv`` whose file lies under ``val/``.
+
+    Raises `InvalidConfig` where the index or a file is missing, a label is unknown, or no row is for validation.
+    """
+    index = folder / "index.csv"
+    try:
+        with index.open(encoding="utf-8", newline="") as file:
+            rows = [(row.get("file") or "", row.get("label") or "") for row in csv.DictReader(file)]
+        chosen = [(name, label) for name, label in rows if name.startswith(SPLIT)]
+        recordings = [Recording(name, label, (folder / name).read_bytes()) for name, label in chosen]
+    except OSError as error:
+        raise InvalidConfig(
+            f"recordings: {error.filename} cannot be read ({error.strerror}). "
+            "Name a folder whose index.csv lists file and label."
+        ) from error
+    unknown = sorted({item.label for item in recordings} - set(LABELS))
+    if unknown or not recordings:
+        raise InvalidConfig(
+            f"recordings: {index} has {len(recordings)} rows under {SPLIT}, unknown labels {unknown}. "
+            f"Label the recordings with: {', '.join(LABELS)}."
+        )
+    return recordings

@@ -1,0 +1,192 @@
+"""Train the miniature's sound encoder into its CLIP: audio-text and audio-image contrast.
+
+A plain loop in one process, on synthesised sounds and on real recordings. The full training of the paper (all four
+losses, data-parallel, any data) is the job of
+`jobs/`.
+"""
+
+from __future__ import annotations
+
+import csv
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from soundguide.audio.decode import decode_audio
+from soundguide.audio.frontend import LogMelConfig, spec_augment
+from soundguide.contrastive import INITIAL_LOG_SCALE, MAX_LOG_SCALE, info_nce
+from soundguide.miniature.captions import PHRASES, TEMPLATES
+from soundguide.miniature.clips import make_clips, scene_of
+from soundguide.miniature.labels import LABELS
+from soundguide.miniature.scenes import render
+from soundguide.miniature.training import Training
+from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
+from soundguide.models.image_text import OpenClipEncoder
+
+AUDIO = SwinAudioConfig(
+    log_mel=LogMelConfig(
+        sample_rate=16_000, n_fft=1024, hop_samples=500, num_mels=64, min_hz=40, max_hz=8000, mean_db=-56, std_db=15
+    ),
+    window_seconds=4.0,
+    embed_dim=128,
+    embed_channels=48,
+    depths=(2, 2, 4),
+    num_heads=(3, 6, 12),
+    window_size=8,
+    drop_path=0.1,
+)
+
+BATCH = 96
+NUM_CLIPS = (
+    4560  # synthesised once per training, 240 of each label; cuts, levels, colours and masks differ at every step
+)
+CLIP_SECONDS = 6.0
+SCENES_PER_LABEL = 48
+REAL_SHARE = 0.5
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Sounds:
+    """Waveforms as int16 ``[N, T]`` or ragged, with the index of each one's label."""
+
+    waveforms: list[Tensor]
+    labels: Tensor
+
+    def draw(self, num: int, num_samples: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Cut ``num`` windows: a label in turn of chance, then one of its sounds, then a place; short sounds repeat."""
+        present = self.labels.unique()
+        labels = present[torch.randint(len(present), (num,), generator=generator)]
+        windows = []
+        for label in labels:
+            rows = torch.nonzero(self.labels == label).flatten()
+            sound = self.waveforms[int(rows[int(torch.randint(len(rows), (1,), generator=generator))])]
+            if len(sound) < num_samples:
+                sound = sound.repeat(-(-num_samples // len(sound)))
+            start = int(torch.randint(len(sound) - num_samples + 1, (1,), generator=generator))
+            windows.append(sound[start : start + num_samples].float() / 32768)
+        return torch.stack(windows), labels
+
+
+def synthesised(folder: Path) -> Sounds:
+    """Synthesise the training clips, or take them from ``folder`` where an earlier run left them."""
+    path = folder / "clips.npy"
+    if not path.exists():
+        logger.info("synthesising %d clips", NUM_CLIPS)
+        clips = np.zeros((NUM_CLIPS, round(CLIP_SECONDS * AUDIO.log_mel.sample_rate)), np.int16)
+        for row, clip in enumerate(make_clips(NUM_CLIPS, seed=0, seconds=CLIP_SECONDS)):
+            clips[row] = np.round(clip.waveform * 32767)
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / "clips.tmp.npy", clips)
+        (folder / "clips.tmp.npy").replace(path)
+    waveforms = torch.from_numpy(np.load(path, mmap_mode="r+"))
+    return Sounds(list(waveforms), torch.arange(len(waveforms)) % len(LABELS))
+
+
+def recorded(folder: Path, split: str) -> Sounds | None:
+    """Read the recordings of a split ('train' or 'val') that ``folder``/index.csv lists; None where there are none."""
+    index = folder / "index.csv"
+    if not index.exists():
+        return None
+    with index.open(newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["file"].startswith(f"{split}/") and row["label"] in LABELS]
+    waveforms = [
+        decode_audio((folder / row["file"]).read_bytes(), sample_rate=AUDIO.log_mel.sample_rate) for row in rows
+    ]
+    tensors = [torch.from_numpy(np.round(np.clip(w, -1, 1) * 32767).astype(np.int16)) for w in waveforms]
+    return Sounds(tensors, torch.tensor([LABELS.index(row["label"]) for row in rows])) if rows else None
+
+
+@torch.no_grad()
+def text_bank(image_text: OpenClipEncoder) -> Tensor:
+    """Return embeddings of captions, ``[num_labels, captions, E]``; every second one is the plain class name."""
+    rows = []
+    for label in LABELS:
+        texts = [template.format(words) for words in PHRASES[label] for template in TEMPLATES[1:4]]
+        rows.append(image_text.encode_text(texts + [label] * len(texts)))
+    return torch.stack(rows)
+
+
+@torch.no_grad()
+def image_bank(image_text: OpenClipEncoder, generator: torch.Generator) -> Tensor:
+    """Return embeddings of rendered scenes in which each label sounds, ``[num_labels, SCENES_PER_LABEL, E]``."""
+    rows = []
+    for label in LABELS:
+        factors = torch.stack(
+            [scene_of(label, 0.5 + 0.5 * k / SCENES_PER_LABEL, generator) for k in range(SCENES_PER_LABEL)]
+        )
+        rows.append(image_text.encode_image(render(factors, image_text.resolution).images))
+    return torch.stack(rows)
+
+
+def colour(log_mel: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
+    """Change ``log_mel`` ``[B, M, F]`` as other places and microphones would: level, tilt, resonances, ``others``.
+
+    In the front end's units; its normalisation makes one unit 15 dB.
+    """
+    num, mels, _ = log_mel.shape
+
+    def draw(low: float, high: float) -> Tensor:
+        return low + (high - low) * torch.rand(num, 1, 1, generator=generator)
+
+    band = torch.linspace(-1, 1, mels)[None, :, None]
+    shape = draw(-0.6, 0.6) * band + sum(
+        draw(-0.2, 0.2) * torch.cos(draw(1, 7) * 3.14 * (band + draw(0, 2))) for _ in range(3)
+    )
+    faint = others - draw(0.6, 2.0)
+    faint = torch.where(draw(0, 1) < 0.4, faint, torch.full_like(faint, -9.0))
+    return (
+        torch.logaddexp(3.454 * (log_mel + draw(-0.8, 0.5)), 3.454 * faint) / 3.454 + shape
+    )  # 15 dB = ln(10^1.5) nepers of power
+
+
+def train_audio(
+    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 3000
+) -> SwinAudioEncoder:
+    """Train (or go on training) the sound encoder in ``folder``; return the averaged one.
+
+    ``recordings``: a folder with index.csv whose 'train' rows join the synthesised sounds; without it the encoder
+    knows synthesis only.
+    """
+    model = SwinAudioEncoder(AUDIO)
+    scales = nn.Parameter(torch.full((2,), INITIAL_LOG_SCALE))
+    module = nn.ModuleDict({"encoder": model, "scales": nn.ParameterList([scales])})
+    training = Training(
+        module, folder, num_steps=num_steps, learning_rate=1e-3, weight_decay=0.02, betas=(0.9, 0.98), average_over=300
+    )
+    sources = [synthesised(folder)]
+    real = recorded(recordings, "train") if recordings is not None else None
+    if real is None:
+        logger.warning(
+            "no recordings: the encoder learns from synthesised sounds alone and will know real ones less well"
+        )
+    else:
+        sources.append(real)
+    texts, images = text_bank(image_text), image_bank(image_text, training.generator)
+    num_real = round(BATCH * REAL_SHARE) if real is not None else 0
+    module.train()
+    for _ in training.steps():
+        waveforms, labels = sources[0].draw(BATCH - num_real, model.num_samples, training.generator)
+        if num_real and real is not None:
+            real_waveforms, real_labels = real.draw(num_real, model.num_samples, training.generator)
+            waveforms, labels = torch.cat([waveforms, real_waveforms]), torch.cat([labels, real_labels])
+        log_mel = model.log_mel(waveforms)
+        others = log_mel[torch.randperm(BATCH, generator=training.generator)]
+        log_mel = colour(log_mel, others, training.generator)
+        log_mel = spec_augment(log_mel, generator=training.generator, fill=AUDIO.silence)
+        audio = model.encode_log_mel(log_mel)
+        text = texts[labels, torch.randint(texts.shape[1], (BATCH,), generator=training.generator)]
+        image = images[labels, torch.randint(images.shape[1], (BATCH,), generator=training.generator)]
+        same = labels[:, None] == labels[None]
+        text_loss = info_nce(audio, text, logit_scale=scales[0], same=same)
+        image_loss = info_nce(audio, image, logit_scale=scales[1], same=same)
+        training.update(text_loss + image_loss, text=text_loss.detach(), image=image_loss.detach())
+        scales.data.clamp_(max=MAX_LOG_SCALE)
+    averaged = training.averaged.get_submodule("encoder")
+    assert isinstance(averaged, SwinAudioEncoder)
+    return averaged.eval().requires_grad_(False)

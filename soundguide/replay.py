@@ -1,0 +1,95 @@
+"""Making one row's picture again from what its run wrote down about it."""
+
+import asyncio
+import difflib
+import logging
+
+from soundguide import __version__
+from soundguide.config import ManipulatorConfig
+from soundguide.errors import InvalidCheckpoint, InvalidConfig, InvalidEdit, SourceNotFound
+from soundguide.model_facts import ModelFacts, read_model_facts
+from soundguide.records import EditRequest, EditResult, ManipulatedEdit, PreparedEdit
+from soundguide.run_folder import Facts, RunFolder
+from soundguide.stages import EditPreparer, SourceLimits
+from soundguide.storage import Storage, StorageConfig
+from soundguide.tables import result_from_row
+
+logger = logging.getLogger(__name__)
+
+
+def replay(run: str, id: str, *, storage: Storage = Storage(), device: str = "") -> ManipulatedEdit:  # noqa: B008 - frozen
+    """Edit one row of a finished bulk run again, with its settings, sources and models.
+
+    `run`: the output folder, or its run.json. `storage` reaches that folder; the row's sources are reached as the run
+    did. `device`: another than the run's. On the same processor, threads and torch the picture is the same to the bit
+    if the run had one slot; otherwise it differs by rounding.
+
+    Raises:
+        InvalidConfig: there is no run.
+        InvalidCheckpoint: the models are missing, or not those of the run.
+        InvalidEdit: there is no such row, it had an error, or its files have changed since.
+    """
+    folder = RunFolder(run.removesuffix("run.json").rstrip("/") or ".", storage)
+    record = folder.read_record()
+    if record is None:
+        raise InvalidConfig(f"{folder.uri} holds no run.json. Name the output folder of a bulk run")
+    result = _read_result(folder, id)
+    models = ManipulatorConfig.model_validate(record["config"]["manipulator"])
+    facts = read_model_facts(models)
+    _check_models(result, facts, models)
+    if result.version != __version__:
+        logger.warning(
+            "%s was made by version %s, this is %s: expect small differences", id, result.version, __version__
+        )
+    edit = _prepare_again(result, facts, record)
+
+    from soundguide.manipulator import Manipulator  # loads torch: not before the checks
+
+    manipulator = Manipulator(models.model_copy(update={"num_slots": 1} | ({"device": device} if device else {})))
+    return asyncio.run(manipulator.edit(edit))
+
+
+def _read_result(folder: RunFolder, id: str) -> EditResult:
+    rows = folder.read_results(ids=[id]).to_pylist()
+    if not rows:
+        near = difflib.get_close_matches(id, folder.read_results(["id"])["id"].to_pylist()[:100_000], n=3)
+        hint = f"did you mean {' or '.join(map(repr, near))}" if near else "look into results/*.parquet for the ids"
+        raise InvalidEdit(f"{folder.uri} has no row {id!r}; {hint}")
+    result = result_from_row(rows[0])
+    if result.status != "ok":
+        raise InvalidEdit(f"the row {id!r} has no picture to make again, its error was: {result.error}")
+    return result
+
+
+def _check_models(result: EditResult, facts: ModelFacts, models: ManipulatorConfig) -> None:
+    found = dict(facts.digests)
+    changed = [role for role, digest in result.models.items() if found.get(role) != digest]
+    if changed:
+        named = "; ".join(
+            f"{role} {getattr(models, role)!r} is {found.get(role, '')[:12]}, the run had {result.models[role][:12]}"
+            for role in changed
+        )
+        raise InvalidCheckpoint(
+            f"the models are not those of the run: {named}. Put the run's models back in their place"
+        )
+
+
+def _prepare_again(result: EditResult, facts: ModelFacts, record: Facts) -> PreparedEdit:
+    assert result.settings is not None, "a row that went well has settings"
+    preparer = EditPreparer(
+        facts,
+        storage=Storage(StorageConfig.model_validate(record["config"]["storage"])),
+        limits=SourceLimits.model_validate(record["config"]["limits"]),
+    )
+    names = ("id", "audio", "image", "seed", "latent", "settings")
+    edit = preparer.fetch(EditRequest(**{name: getattr(result, name) for name in names}))
+    for uri, before, now in (
+        (result.audio, result.sound_sha256, edit.sound_sha256),
+        (result.image or result.latent, result.source_sha256, edit.source_sha256),
+    ):
+        if before != now:
+            raise SourceNotFound(
+                f"{uri} is not the file of the run any more: its SHA-256 is {now[:12]}, it was {before[:12]}. "
+                "Put the run's file back in its place"
+            )
+    return edit

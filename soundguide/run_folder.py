@@ -1,0 +1,193 @@
+"""The output folder of a bulk run: whose it is, what is in it, and whether every row of the manifest has its result."""
+
+import json
+import platform
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+
+from soundguide import __version__
+from soundguide.config import EditSettings, ManipulatorConfig
+from soundguide.contact_sheet import choose_rows, write_contact_sheet
+from soundguide.errors import OutputConflict
+from soundguide.manifest import missing_rows, write_manifest
+from soundguide.model_facts import ModelFacts
+from soundguide.stages import SourceLimits
+from soundguide.storage import Storage, join_uri
+from soundguide.tables import RESULT_SCHEMA
+
+_PACKAGES = ("soundguide", "torch", "ray", "pyarrow", "numpy", "open_clip_torch", "timm", "av")
+_REMEDY = "Give another output folder, or empty this one"
+# How the manipulator runs, but not what it makes: a run may go on with other values, on another machine.
+_HOW = {"device", "num_slots", "num_threads", "cache_mb"}
+_WHERE = {"generator", "image_text", "audio", "identity"}  # models are known by their digests, wherever they lie
+_NUM_SHOWN = 8
+_OVERVIEW = ("id", "status", "error", "error_kind", "similarity_before", "similarity_after", "version")
+MAX_SHOWN = 200  # rows in index.html
+
+Facts = dict[str, Any]
+"""What a run says about itself, as JSON holds it."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder `uri`: ``run.json``, ``results/*.parquet``, the pictures, and in ``_run`` what resuming needs."""
+
+    uri: str
+    storage: Storage = Storage()
+
+    @property
+    def results_uri(self) -> str:
+        """Folder of the result rows."""
+        return join_uri(self.uri, "results")
+
+    @property
+    def manifest_uri(self) -> str:
+        """The manifest as it was normalised, Parquet."""
+        return join_uri(self.uri, "_run", "manifest.parquet")
+
+    def checkpoint_uri(self, config_hash: str) -> str:
+        """Folder where Ray Data keeps the ids that are done."""
+        return join_uri(self.uri, "_run", "checkpoint", config_hash)
+
+    def read_record(self) -> Facts | None:
+        """Return ``run.json``, or None if there is none. Raises OutputConflict if it is damaged."""
+        uri = join_uri(self.uri, "run.json")
+        if not self.storage.exists(uri):
+            return None
+        try:
+            record: Facts = json.loads(self.storage.read_bytes(uri))
+            return record if isinstance(record["identity"], dict) else None
+        except (ValueError, KeyError, TypeError) as exc:
+            raise OutputConflict(f"{uri} is no record of a run ({exc!r}). {_REMEDY}") from exc
+
+    def write_record(self, record: Mapping[str, Any]) -> None:
+        """Write ``run.json``, atomically."""
+        text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
+        self.storage.write_bytes(join_uri(self.uri, "run.json"), text.encode())
+
+    def claim(self, identity: Mapping[str, Any], manifest: pa.Table) -> bool:
+        """Check that the folder is free, or that of a run with the same `identity` and rows; keep the manifest in it.
+
+        `identity`: all that decides what a row becomes. New rows may join a manifest. Returns whether an earlier run
+        finished exactly this manifest.
+
+        Raises:
+            OutputConflict: it belongs to another configuration, its rows have changed, or its record is lost.
+        """
+        record = self.read_record()
+        if record is None:
+            if self.storage.list(self.results_uri):
+                raise OutputConflict(f"{self.uri} holds results of a run, but not its run.json. {_REMEDY}")
+            write_manifest(manifest, self.manifest_uri, self.storage)
+            return False
+        changes = _changes(record["identity"], dict(identity))
+        if changes:
+            raise OutputConflict(
+                f"{self.uri} belongs to a run with another configuration: {'; '.join(changes[:_NUM_SHOWN])}. "
+                "Give another output folder for the new configuration, or the old one to go on"
+            )
+        earlier = self._read_manifest()
+        gone = [] if earlier is None else missing_rows(earlier, manifest)
+        if gone:
+            shown = ", ".join(map(repr, gone[:_NUM_SHOWN])) + (" and others" if len(gone) > _NUM_SHOWN else "")
+            raise OutputConflict(
+                f"{self.uri} belongs to a manifest in which the rows {shown} were different. Give changed rows "
+                "new ids, or give another output folder"
+            )
+        if earlier is None or not earlier.equals(manifest):
+            write_manifest(manifest, self.manifest_uri, self.storage)
+        same_rows = earlier is not None and earlier.num_rows == manifest.num_rows
+        return bool(record.get("status") == "complete" and same_rows)
+
+    def read_results(self, columns: list[str] | None = None, *, ids: list[str] | None = None) -> pa.Table:
+        """Return the results so far, or those of `ids`, in no particular order."""
+        if not self.storage.list(self.results_uri):
+            return RESULT_SCHEMA.empty_table().select(columns or RESULT_SCHEMA.names)
+        filesystem, path = self.storage.arrow_filesystem(self.results_uri)
+        rows = ds.dataset(path, schema=RESULT_SCHEMA, format="parquet", filesystem=filesystem)
+        wanted = None if ids is None else pc.field("id").isin(ids)
+        return rows.to_table(columns=columns, filter=wanted)
+
+    def reconcile(self, manifest: pa.Table) -> pa.Table:
+        """Return a few columns of every row's result, in the manifest's order.
+
+        Raises:
+            OutputConflict: a row has no result, or two, or one is of no row.
+        """
+        results = self.read_results(list(_OVERVIEW))
+        missing = pc.invert(pc.is_in(manifest["id"], value_set=results["id"].combine_chunks()))
+        if results.num_rows != manifest.num_rows or pc.any(missing).as_py():
+            raise OutputConflict(
+                f"{self.results_uri} has {results.num_rows} rows for the {manifest.num_rows} of the manifest, of which "
+                f"{pc.sum(missing).as_py()} are missing: its files were changed, or two runs wrote at once. {_REMEDY}"
+            )
+        return results.take(pc.index_in(manifest["id"], value_set=results["id"].combine_chunks()))
+
+    def count_done(self, config_hash: str) -> int:
+        """Return how many rows earlier runs have finished, without what a killed run left half written."""
+        names = self.storage.list(self.checkpoint_uri(config_hash))
+        done = [name for name in names if name.endswith(".parquet") and not name.endswith(".pending.parquet")]
+        if not done:
+            return 0
+        filesystem, _ = self.storage.arrow_filesystem(self.uri)
+        paths = [self.storage.arrow_filesystem(name)[1] for name in done]
+        return int(ds.dataset(paths, format="parquet", filesystem=filesystem).count_rows())
+
+    def write_sheet(self, rows: pa.Table, manifest: pa.Table, summary: Mapping[str, Any]) -> str:
+        """Write ``index.html`` from what `reconcile` returned; only the rows that it shows are read in full."""
+        shown = rows["id"].take(choose_rows(rows, MAX_SHOWN)).to_pylist()
+        results = self.read_results(ids=shown)
+        table = results.take(pc.index_in(rows["id"], value_set=results["id"].combine_chunks()))
+        for name in rows.column_names:
+            table = table.set_column(table.column_names.index(name), name, rows[name])
+        if "note" in manifest.column_names:
+            table = table.append_column("note", manifest["note"])
+        return write_contact_sheet(
+            output=self.uri, results=table, storage=self.storage, summary=summary, max_rows=MAX_SHOWN
+        )
+
+    def _read_manifest(self) -> pa.Table | None:
+        if not self.storage.exists(self.manifest_uri):
+            return None
+        return pq.read_table(pa.BufferReader(self.storage.read_bytes(self.manifest_uri)))
+
+
+def identify(edit: EditSettings, limits: SourceLimits, manipulator: ManipulatorConfig, models: ModelFacts) -> Facts:
+    """Return all that decides what a row becomes: an output folder belongs to one such identity."""
+    return {
+        "edit": edit.model_dump(mode="json"),
+        "limits": limits.model_dump(mode="json"),
+        "manipulator": manipulator.model_dump(mode="json", exclude=_HOW | _WHERE),
+        "models": dict(models.digests),
+        "version": __version__,
+    }
+
+
+def package_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide what comes out."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _changes(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Return what differs, as 'edit.num_steps was 80, is 100'."""
+    found: list[str] = []
+    for name in sorted({*old, *new}):
+        before, after = old.get(name), new.get(name)
+        if isinstance(before, dict) and isinstance(after, dict):
+            found += _changes(before, after, f"{prefix}{name}.")
+        elif before != after:
+            found.append(f"{prefix}{name} was {before!r:.60}, is {after!r:.60}")
+    return found
