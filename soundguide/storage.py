@@ -18,8 +18,8 @@ from pydantic import BaseModel, ConfigDict, Field
 from soundguide.errors import InvalidConfig, SourceNotFound
 
 if TYPE_CHECKING:
-    import pyarrow.fs  # type: ignore[import-untyped]
-    import s3fs  # type: ignore[import-untyped]
+    import pyarrow.fs
+    import s3fs
 
 Scheme = Literal["file", "s3"]
 
@@ -244,6 +244,6 @@ def _translated(uri: str) -> Iterator[None]:
 def _credential_errors(uri: str) -> tuple[type[Exception], ...]:
     if not uri.lower().startswith("s3://"):
         return ()  # botocore is slow to import, and not needed for local files
-    from botocore.exceptions import NoCredentialsError, ProfileNotFound  # type: ignore[import-untyped]
+    from botocore.exceptions import NoCredentialsError, ProfileNotFound
 
     return NoCredentialsError, ProfileNotFound

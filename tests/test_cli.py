@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import math
@@ -51,6 +52,13 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+@functools.cache
+def help_of(command: str) -> str:
+    result = run(*command.split(), "--help")
+    assert result.exit_code == 0
+    return plain(result.output)
+
+
 def assert_refused(result: Result, *words: str) -> None:
     assert result.exit_code == 2, result.output
     assert isinstance(result.exception, SystemExit)
@@ -78,9 +86,7 @@ def rain(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_every_help_shows_an_example(command: str) -> None:
-    result = run(*command.split(), "--help")
-    assert result.exit_code == 0
-    _, found, examples = plain(result.output).partition("Examples")
+    _, found, examples = help_of(command).partition("Examples")
     assert found and f"soundguide {command}".strip() in examples
 
 
@@ -99,12 +105,11 @@ def test_every_command_is_among_those_tested() -> None:
 
 @pytest.mark.parametrize("command", COMMANDS)
 def test_examples_name_options_that_exist(command: str) -> None:
-    helps = {name: plain(run(*name.split(), "--help").output) for name in COMMANDS}
-    _, _, examples = helps[command].partition("Examples")
+    _, _, examples = help_of(command).partition("Examples")
     for line in re.findall(r"soundguide (.+)", examples):
         owner = max((name for name in COMMANDS if f"{line} ".startswith(f"{name} ".lstrip())), key=len)
         options = set(re.findall(r"(?<!\S)--?[a-z][a-z-]*", line)) - {"--help"}
-        missing = [option for option in options if option not in helps[owner].partition("Examples")[0]]
+        missing = [option for option in options if option not in help_of(owner).partition("Examples")[0]]
         assert not missing, line
 
 

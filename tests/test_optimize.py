@@ -269,6 +269,19 @@ def test_plateau_tolerance_says_what_counts_as_progress() -> None:
     assert finish(optimizer)[0].steps == 40
 
 
+def test_refilled_slot_forgets_the_best_loss_of_the_last_run() -> None:
+    losses = iter([*range(20, 0, -1), *range(120, 100, -1)])  # both runs fall at every step, the second from above
+
+    def falling(ws: Tensor, theta: Tensor, slots: Tensor) -> tuple[Tensor, Terms]:
+        return next(losses) + 0 * ws.sum((1, 2)), {}
+
+    optimizer = make(falling, num_slots=1, check=1)
+    for _ in range(2):
+        start = torch.zeros(NUM_WS, W_DIM, dtype=torch.float64)
+        optimizer.admit(0, start, Schedule(20, 0.1, plateau_steps=4, plateau_tolerance=0.5))
+        assert finish(optimizer)[0].steps == 20
+
+
 def test_plateau_never_ends_a_run_that_did_not_ask() -> None:
     optimizer = make(falling_until(0), num_slots=1, check=1)
     optimizer.admit(0, torch.zeros(NUM_WS, W_DIM, dtype=torch.float64), Schedule(40, 0.1))

@@ -79,7 +79,7 @@ def encode_flac(waveform: npt.NDArray[np.floating], sample_rate: int) -> bytes:
 
 
 def _encode(waveform: npt.NDArray[np.floating], sample_rate: int, container: str) -> bytes:
-    import soundfile  # type: ignore[import-untyped]
+    import soundfile
 
     if waveform.ndim != 1 or waveform.size == 0 or not np.isfinite(waveform).all():
         raise InvalidAudio(

@@ -6,7 +6,7 @@ from typing import Self
 import torch
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 from torch import Tensor, nn
-from torchaudio.functional import melscale_fbanks  # type: ignore[import-untyped]
+from torchaudio.functional import melscale_fbanks
 
 
 class LogMelConfig(BaseModel):

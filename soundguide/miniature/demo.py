@@ -15,7 +15,7 @@ import numpy as np
 
 from soundguide.audio.decode import encode_wav
 from soundguide.images import encode_png
-from soundguide.miniature.labels import EVENTS, MUSIC_STYLES
+from soundguide.miniature.labels import EVENTS
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
 from soundguide.storage import Storage, escape_id
 

@@ -104,7 +104,8 @@ def _crows(draw: Draw, num_samples: int, intensity: float) -> Floats:
 
 def _woodpecker(draw: Draw, num_samples: int) -> Floats:
     """Return drum rolls on a hollow trunk, 12-22 beats a second."""
-    seconds, now = num_samples / SAMPLE_RATE_HZ, draw.rng.uniform(-0.3, 0.4)
+    seconds = num_samples / SAMPLE_RATE_HZ
+    now = min(draw.rng.uniform(-0.3, 0.4), 0.5 * seconds)  # however short the clip, a roll has begun
     trunk = draw.log_uniform(650.0, 1700.0)
     click = draw.rng.standard_normal(900) * decay(0.05625, draw.uniform(0.004, 0.009))
     knock = unit(band(click, 0.8 * trunk, 1.25 * trunk)) + draw.uniform(0.1, 0.5) * unit(band(click, 400.0, 4500.0))
@@ -245,4 +246,5 @@ def walking_in_snow(draw: Draw, num_samples: int, intensity: float) -> Floats:
     if kind == "squeaky":
         creak = resonant_noise(rng, draw.uniform(700.0, 1500.0) * (1 + 0.15 * drift(rng, num_samples, 4.0)), 60.0)
         out += draw.uniform(0.25, 0.6) * envelope**2 * creak
-    return out + db(draw.uniform(-34.0, -18.0)) * lowpass(bed(draw, num_samples, COUNTRYSIDE_DB), 4000.0)
+    out += db(draw.uniform(-34.0, -18.0)) * lowpass(bed(draw, num_samples, COUNTRYSIDE_DB), 4000.0)
+    return out

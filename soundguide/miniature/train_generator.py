@@ -121,7 +121,7 @@ def train_generator(folder: Path, *, num_steps: int = 36_000, compiled: bool = T
     error = fit_mapping(model)
     logger.info("mapping fitted: error %.3f w units", error)
     model.mapping.requires_grad_(False)
-    training = Training(model, folder, num_steps=num_steps, learning_rate=4e-3)
+    training = Training(model, folder, num_steps=num_steps, learning_rate=1.5e-2)
     synthesize = torch.compile(model.synthesize) if compiled else model.synthesize
     pool = ScenePool(GENERATOR.resolution, POOL, training.generator)
     pool.refill(POOL)
