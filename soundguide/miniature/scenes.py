@@ -64,15 +64,6 @@ def sample_z(num: int, generator: torch.Generator, *, crowded: bool = False) -> 
     return z
 
 
-def z_without(num: int, label: str, generator: torch.Generator) -> Tensor:
-    """Draw latents ``[num, Z_DIM]`` of calm scenes: at most faint events, and none of ``label``."""
-    z = torch.randn(num, Z_DIM, generator=generator)
-    events = z[:, len(CONTINUOUS) : NUM_FACTORS]
-    z[:, len(CONTINUOUS) : NUM_FACTORS] = events.clamp(max=0.9 * _THRESHOLD)
-    z[:, len(CONTINUOUS) + LABELS.index(label)].clamp_(max=0.0)
-    return z
-
-
 def spoken_of(label: str) -> frozenset[str]:
     """Return the continuous factors that a sound of ``label`` speaks of, and so may change."""
     return AFFECTS.get(label, frozenset())

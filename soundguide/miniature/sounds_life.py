@@ -247,4 +247,4 @@ def walking_in_snow(draw: Draw, num_samples: int, intensity: float) -> Floats:
         creak = resonant_noise(rng, draw.uniform(700.0, 1500.0) * (1 + 0.15 * drift(rng, num_samples, 4.0)), 60.0)
         out += draw.uniform(0.25, 0.6) * envelope**2 * creak
     out += db(draw.uniform(-34.0, -18.0)) * lowpass(bed(draw, num_samples, COUNTRYSIDE_DB), 4000.0)
-    return out
+    return np.asarray(out, np.float64)
