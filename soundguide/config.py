@@ -24,7 +24,7 @@ class Frozen(BaseModel):
 class EditSettings(Frozen):
     """How one edit is done; any field can be overridden per manifest row or request."""
 
-    num_steps: Annotated[int, Field(ge=0, le=10_000, description="Optimisation steps; 0 returns the source.")] = 80
+    num_steps: Annotated[int, Field(ge=0, le=10_000, description="Optimisation steps; 0 returns the source.")] = 60
     learning_rate: Annotated[
         float, Field(gt=0, le=10, description="Adam step, in standard deviations of each code of the generator.")
     ] = 0.1
@@ -34,7 +34,7 @@ class EditSettings(Frozen):
         Literal["w", "w+"], Field(description="'w': one move for all layers; 'w+': each layer moves for itself.")
     ] = "w"
     lambda_reg: Annotated[float, Field(ge=0, description="Weight of the distance to the source code (Eq. 14-17).")] = (
-        0.002
+        0.0005
     )
     lambda_spread: Annotated[
         float, Field(ge=0, description="Weight of the differences between the layers' moves; ties a w+ edit softly.")

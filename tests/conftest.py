@@ -6,14 +6,18 @@ import logging
 import os
 import secrets
 import shutil
+import sys
 import tempfile
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 if TYPE_CHECKING:
     import torch
+
+    from soundguide.config import ManipulatorConfig
 
 USE_GPU = os.environ.get("SOUNDGUIDE_TEST_GPU") == "1"
 
@@ -36,8 +40,11 @@ os.environ.update(
 # A cluster that the caller works with is not for tests, nor are the caller's token and credentials.
 for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
     os.environ.pop(name, None)
+os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would stand back behind whatever else runs here
 if not USE_GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # jobs import their neighbours by file name
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
@@ -56,6 +63,45 @@ def generator() -> Callable[[int], torch.Generator]:
     import torch
 
     return lambda seed: torch.Generator().manual_seed(seed)
+
+
+@pytest.fixture(scope="session")
+def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> ManipulatorConfig:
+    """Write a tiny world once; no test may change its files."""
+    from tiny_world import write_tiny_world
+
+    return write_tiny_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def models_file(tiny_models: ManipulatorConfig, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a YAML file for `--models` that names the tiny world."""
+    import yaml
+
+    path = tmp_path_factory.mktemp("models") / "models.yaml"
+    path.write_text(yaml.safe_dump({**tiny_models.model_dump(mode="json"), "device": "cpu"}))
+    return path
+
+
+@pytest.fixture(scope="session")
+def rain_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a sound of rain, 1.2 s long, as the command line makes it."""
+    from cli_runs import run
+
+    path = tmp_path_factory.mktemp("sounds") / "rain.wav"
+    result = run("miniature", "synthesise", "raining", "--seconds", "1.2", "-o", path)
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="session")
+def bulk_sources(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of the sounds and pictures that the bulk job's rows name; manifests go there too."""
+    from bulk_runs import write_sources
+
+    folder = tmp_path_factory.mktemp("sources")
+    write_sources(folder)
+    return folder
 
 
 @pytest.fixture(scope="session")

@@ -78,3 +78,13 @@ def test_coloured_sound_keeps_its_shape_and_changes_its_level() -> None:
     coloured = colour(log_mel, log_mel.flip(0), torch.Generator().manual_seed(1))
     assert coloured.shape == log_mel.shape and torch.isfinite(coloured).all()
     assert (coloured - log_mel).mean((1, 2)).std() > 0.1
+
+
+def test_averaged_weights_come_with_the_running_statistics_of_the_trained_ones(tmp_path: Path) -> None:
+    module = nn.BatchNorm1d(3)
+    training = Training(module, tmp_path, num_steps=20, learning_rate=0.01)
+    for _ in training.steps():
+        training.update(module(5 + torch.randn(16, 3, generator=training.generator)).square().mean())
+    averaged = training.averaged
+    assert isinstance(averaged, nn.BatchNorm1d) and averaged.running_mean is not None
+    assert (averaged.running_mean > 3).all()

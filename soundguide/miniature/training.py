@@ -58,7 +58,7 @@ class Training:
         saved = logged = time.monotonic()
         first = self.step
         while self.step < self.num_steps:
-            warm = min(1.0, (self.step + 1) / min(500, self.num_steps))
+            warm = min(1.0, (self.step + 1) / max(1, min(500, self.num_steps // 20)))
             rate = (
                 self.learning_rate * warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.step / self.num_steps)))
             )
@@ -75,6 +75,7 @@ class Training:
             if now - saved > SAVE_EVERY_S or self.step == self.num_steps:
                 self.save()
                 saved = now
+        self._copy_buffers()
         logger.info("done: %d steps in this run", self.step - first)
 
     def update(self, loss: Tensor, **report: Tensor) -> None:
@@ -89,6 +90,7 @@ class Training:
 
     def save(self) -> None:
         """Write the state atomically."""
+        self._copy_buffers()
         state = {
             "module": self.module.state_dict(),
             "averaged": self.averaged.state_dict(),
@@ -99,6 +101,11 @@ class Training:
         temporary = self.folder / f"state.{os.getpid()}.tmp"
         torch.save(state, temporary)
         temporary.replace(self.folder / "state.pt")
+
+    def _copy_buffers(self) -> None:
+        """Give the averaged module the running statistics of the trained one: batch normalisation averages its own."""
+        for mean, buffer in zip(self.averaged.buffers(), self.module.buffers(), strict=True):
+            mean.copy_(buffer)
 
     def _resume(self) -> None:
         path = self.folder / "state.pt"
