@@ -3,7 +3,7 @@
 PYTHON ?= python3
 PYTEST_ARGS ?=
 DEMO_INPUTS ?= out/demo-inputs
-DEMO_MANIFEST ?= examples/demo.jsonl
+DEMO_MANIFEST ?= $(DEMO_INPUTS)/manifest.jsonl
 DEMO_OUTPUT ?= out/demo
 
 VENV := .venv
