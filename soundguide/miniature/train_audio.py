@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from soundguide.audio.decode import decode_audio
 from soundguide.audio.frontend import LogMelConfig, spec_augment
-from soundguide.contrastive import INITIAL_LOG_SCALE, MAX_LOG_SCALE, info_nce
+from soundguide.contrastive import INITIAL_LOG_SCALE, clamp_logit_scale, info_nce
 from soundguide.miniature.captions import PHRASES, TEMPLATES
 from soundguide.miniature.clips import make_clips, scene_of
 from soundguide.miniature.labels import LABELS
@@ -186,7 +186,7 @@ def train_audio(
         text_loss = info_nce(audio, text, logit_scale=scales[0], same=same)
         image_loss = info_nce(audio, image, logit_scale=scales[1], same=same)
         training.update(text_loss + image_loss, text=text_loss.detach(), image=image_loss.detach())
-        scales.data.clamp_(max=MAX_LOG_SCALE)
+        clamp_logit_scale(scales)
     averaged = training.averaged.get_submodule("encoder")
     assert isinstance(averaged, SwinAudioEncoder)
     return averaged.eval().requires_grad_(False)

@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from soundguide.contrastive import INITIAL_LOG_SCALE, MAX_LOG_SCALE, info_nce
+from soundguide.contrastive import INITIAL_LOG_SCALE, clamp_logit_scale, info_nce
 from soundguide.miniature.captions import draw_captions, truth, undecided_or_true_of
 from soundguide.miniature.scenes import factors_from_z
 from soundguide.miniature.train_generator import ScenePool
@@ -88,7 +88,7 @@ def train_image_text(folder: Path, generator_model: StyleGAN2, *, num_steps: int
         text = model.encode_text(texts)
         loss = info_nce(image, text, logit_scale=model.logit_scale, same=same)
         training.update(loss, scale=model.logit_scale.detach().exp())
-        model.logit_scale.data.clamp_(max=MAX_LOG_SCALE)
+        clamp_logit_scale(model.logit_scale)
     averaged = training.averaged
     assert isinstance(averaged, OpenClipEncoder)
     return averaged.eval().requires_grad_(False)
