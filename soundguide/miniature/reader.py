@@ -50,14 +50,17 @@ def visible_factors(factors: Tensor) -> Tensor:
     return torch.cat([daylight_after_events(value)[:, None], factors[:, 1 : len(CONTINUOUS)]], 1)
 
 
-def train_reader(folder: Path, *, num_steps: int = 3000) -> SceneReader:
-    """Train (or go on training) the reader in ``folder``; return the averaged one."""
+def train_reader(folder: Path, *, num_steps: int = 3000, pool_size: int = POOL) -> SceneReader:
+    """Train (or go on training) the reader in ``folder``; return the averaged one.
+
+    ``pool_size``: pictures kept at hand.
+    """
     model = SceneReader().to(memory_format=torch.channels_last)
     training = Training(
         model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.01, average_over=200, seed=77
     )
-    pool = ScenePool(64, POOL, training.generator)
-    pool.refill(POOL)
+    pool = ScenePool(64, pool_size, training.generator)
+    pool.refill(pool_size)
     for step in training.steps():
         if (step + 1) % REFILL_EVERY == 0:
             pool.refill(REFILL)

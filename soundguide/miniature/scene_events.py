@@ -1,9 +1,8 @@
 """What each sounding event looks like: painters that lay one event over a landscape.
 
 A painter takes the canvas, the event's intensity ``[B, 1, 1]`` in [0, 1] and the scene's values. Grains (drops,
-flakes, sparks) stand at places that only the cell decides, so that the picture is a function of the factors;
-intensity decides how many show
-and how strong.
+flakes, sparks) stand at fixed places of a tile, so that the picture is a function of the factors; intensity decides
+how many show and how strong.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ import torch
 from torch import Tensor
 
 from soundguide.miniature.scene_light import ambient, rgb
-from soundguide.miniature.shapes import Canvas, cells, hashed, smoothstep
+from soundguide.miniature.shapes import Canvas, smoothstep, tile
 
 Values = dict[str, Tensor]
 Painter = Callable[[Canvas, Tensor, Values], None]
@@ -57,7 +56,7 @@ def _thunderstorm(canvas: Canvas, e: Tensor, value: Values) -> None:
         along = (((canvas.x - ax) * dx + (canvas.y - ay) * dy) / (dx * dx + dy * dy)).clamp(0, 1)
         distance = torch.minimum(distance, torch.hypot(canvas.x - ax - along * dx, canvas.y - ay - along * dy))
     canvas.glow((0.72, 0.70, 1.0), 0.75 * e * torch.exp(-((distance / 0.07) ** 2)))
-    canvas.paint_event((1.0, 1.0, 0.88), smoothstep(e, 0.1, 0.4) * canvas.cover(distance - 0.011 - 0.005 * e))
+    canvas.paint_event((1.0, 1.0, 0.88), smoothstep(e, 0.1, 0.4) * canvas.cover(distance - 0.014 - 0.004 * e))
 
 
 def _fireworks(canvas: Canvas, e: Tensor, value: Values) -> None:
@@ -70,10 +69,9 @@ def _fireworks(canvas: Canvas, e: Tensor, value: Values) -> None:
         strength = ((e - start) / 0.35).clamp(0, 1)
         dx, dy = canvas.x - cx, canvas.y - cy
         away = torch.hypot(dx, dy)
-        ray = torch.cos(12 * torch.atan2(dy, dx) + cx * 9)
-        size = radius * (0.55 + 0.45 * e)
-        spokes = smoothstep(ray, 0.1, 0.8) * smoothstep(size - away, 0.0, 0.03) * smoothstep(away, 0.012, 0.035)
-        canvas.glow(colour, 0.5 * strength * torch.exp(-((away / (size * 0.8)) ** 2)))
+        ray = torch.cos(8 * torch.atan2(dy, dx))
+        spokes = smoothstep(ray, -0.1, 0.8) * smoothstep(radius - away, 0.0, 0.03) * smoothstep(away, 0.03, 0.05)
+        canvas.glow(colour, 0.5 * strength * torch.exp(-((away / (radius * 0.8)) ** 2)))
         canvas.paint_event(colour, strength * spokes)
         canvas.paint_event((1.0, 1.0, 0.9), strength * canvas.cover(away - 0.022))
 
@@ -85,11 +83,9 @@ def _snow(canvas: Canvas, e: Tensor, value: Values) -> None:
     for k in range(5):
         cx, cy = 0.40 + 0.035 * k + (0.03 if k % 2 else -0.03), 0.97 - 0.055 * k
         canvas.paint_event(rgb(canvas, 0.50, 0.58, 0.76) * light, e * canvas.ellipse(cx, cy, 0.026 - 0.002 * k, 0.014))
-    u, v, cell = cells(canvas, canvas.x + 0.3 * canvas.y, canvas.y, 9, 9)
-    flake = canvas.cover(
-        (torch.hypot(u - 0.25 - 0.5 * hashed(cell, 4.0), v - 0.25 - 0.5 * hashed(cell, 5.0)) - 0.125) / 9
-    )
-    canvas.paint_event((1.0, 1.0, 1.0), flake * smoothstep(e - 0.8 * hashed(cell, 6.0), 0.0, 0.2))
+    for cx, cy, start in ((0.15, 0.20, 0.0), (0.65, 0.45, 0.0), (0.30, 0.75, 0.2), (0.85, 0.95, 0.4)):
+        flake = canvas.cover(torch.hypot(*tile(canvas, cx, cy)) - 0.017)
+        canvas.paint_event((1.0, 1.0, 1.0), flake * smoothstep(e - start, 0.0, 0.3))
 
 
 def _church(canvas: Canvas, e: Tensor, value: Values) -> None:
@@ -126,29 +122,27 @@ def _wind(canvas: Canvas, e: Tensor, value: Values) -> None:
         strength = ((e - 0.12 * k) / 0.3).clamp(0, 1)
         along = ((canvas.x - start) / length).clamp(0, 1)
         line = y0 + 0.02 * torch.sin(along * 6.0 + k) - 0.035 * along**3
-        gust = canvas.cover(torch.abs(canvas.y - line) - 0.006 - 0.005 * along) * canvas.box(
+        gust = canvas.cover(torch.abs(canvas.y - line) - 0.008 - 0.006 * along) * canvas.box(
             start, start + length, 0.0, 1.0
         )
         curl = torch.hypot(canvas.x - start - length + 0.01, canvas.y - line + 0.035)
-        gust = torch.maximum(gust, canvas.cover(torch.abs(curl - 0.03) - 0.008) * (canvas.x > start + length - 0.02))
+        gust = torch.maximum(gust, canvas.cover(torch.abs(curl - 0.03) - 0.011) * (canvas.x > start + length - 0.02))
         canvas.paint_event((0.95, 0.98, 1.0), 0.85 * strength * gust)
-    u, v, cell = cells(canvas, canvas.x + 0.1 * canvas.y, canvas.y - 0.2 * canvas.x, 6, 7)
-    leaf = canvas.cover((torch.abs(u - 0.3 - 0.4 * hashed(cell, 7.0)) + 2 * torch.abs(v - 0.5) - 0.17) / 6)
-    canvas.paint_event(
-        (0.86, 0.46, 0.12), leaf * smoothstep(e - 0.6 * hashed(cell, 8.0), 0.0, 0.2) * (hashed(cell, 9.0) < 0.5)
-    )
+    dx, dy = tile(canvas, 0.4, 0.6)
+    leaf = canvas.cover(torch.abs(dx) + 1.8 * torch.abs(dy + 0.3 * dx) - 0.034)
+    canvas.paint_event((0.86, 0.46, 0.12), leaf * smoothstep(e, 0.0, 0.3))
 
 
 def _river(canvas: Canvas, e: Tensor, value: Values) -> None:
     light = ambient(value)
     depth = ((canvas.y - 0.615) / 0.385).clamp(0, 1)
     centre = 0.60 + 0.16 * torch.sin(depth * 5.2) * (0.25 + depth) - 0.05 * depth
-    width = (0.018 + 0.16 * depth) * (0.55 + 0.45 * e)
+    width = (0.022 + 0.16 * depth) * (0.75 + 0.25 * e)
     water = canvas.cover(torch.abs(canvas.x - centre) - width) * smoothstep(canvas.y + 0 * canvas.x, 0.61, 0.63)
     visible = smoothstep(e, 0.05, 0.4)
     canvas.paint_event(rgb(canvas, 0.16, 0.50, 0.86) * (0.25 + 0.75 * light), visible * water)
     shine = (
-        smoothstep(torch.sin(depth * 46 + 9 * (canvas.x - centre)), 0.55, 0.95)
+        smoothstep(torch.sin(depth * 34 + 9 * (canvas.x - centre)), 0.3, 0.9)
         * water
         * (torch.abs(canvas.x - centre) < 0.75 * width)
     )
@@ -209,7 +203,7 @@ def _traffic(canvas: Canvas, e: Tensor, value: Values) -> None:
 def _train(canvas: Canvas, e: Tensor, value: Values) -> None:
     light, visible = ambient(value), smoothstep(e, 0.05, 0.4)
     canvas.paint_event(rgb(canvas, 0.36, 0.30, 0.26) * light, visible * canvas.box(-1.0, 2.0, 0.738, 0.755))
-    front = 0.50 + 0.40 * e
+    front = 0.65 + 0.25 * e
     body = canvas.box(-1.0, front, 0.645, 0.735)
     nose = canvas.ellipse(front, 0.695, 0.05, 0.042)
     canvas.paint_event(rgb(canvas, 0.80, 0.13, 0.17) * (0.35 + 0.65 * light), visible * torch.maximum(body, nose))
@@ -227,40 +221,35 @@ def _train(canvas: Canvas, e: Tensor, value: Values) -> None:
 
 
 def _birds(canvas: Canvas, e: Tensor, value: Values) -> None:
-    flock = ((0.60, 0.26, 1.0), (0.72, 0.20, 0.85), (0.50, 0.19, 0.8), (0.80, 0.31, 0.9), (0.64, 0.38, 0.8))
+    flock = ((0.58, 0.28, 1.2), (0.74, 0.18, 1.1), (0.46, 0.16, 1.0), (0.84, 0.33, 1.1))
     for k, (cx, cy, size) in enumerate(flock):
         shown, s = ((e - 0.12 * k) / 0.2).clamp(0, 1), 0.052 * size
         for side in (-1, 1):
-            wing = canvas.segment((cx, cy), (cx + side * s, cy - 0.55 * s), 0.022 * size)
+            wing = canvas.segment((cx, cy), (cx + side * s, cy - 0.6 * s), 0.028 * size)
             canvas.paint_event((0.10, 0.09, 0.14), shown * wing)
     branch = smoothstep(e, 0.0, 0.3)
     canvas.paint_event((0.34, 0.22, 0.14), branch * canvas.segment((-0.02, 0.47), (0.34, 0.43), 0.026))
     for leaf in ((0.10, 0.435), (0.30, 0.40), (0.25, 0.465)):
         canvas.paint_event((0.30, 0.62, 0.24), branch * canvas.ellipse(leaf[0], leaf[1], 0.032, 0.016))
-    for k, (cx, colour) in enumerate(((0.18, (0.93, 0.24, 0.16)), (0.055, (0.16, 0.52, 0.95)))):
+    for k, (cx, colour) in enumerate(((0.22, (0.93, 0.24, 0.16)), (0.06, (0.16, 0.52, 0.95)))):
         shown, cy = ((e - 0.1 - 0.3 * k) / 0.25).clamp(0, 1), 0.395 + 0.01 * k
-        canvas.paint_event(colour, shown * canvas.ellipse(cx, cy, 0.045, 0.035))
-        canvas.paint_event(colour, shown * canvas.disc(cx + 0.036, cy - 0.034, 0.026))
-        canvas.paint_event((1.0, 0.86, 0.24), shown * canvas.ellipse(cx + 0.008, cy + 0.012, 0.022, 0.018))
-        canvas.paint_event((1.0, 0.72, 0.10), shown * canvas.ellipse(cx + 0.07, cy - 0.034, 0.016, 0.009))
-        canvas.paint_event((0.03, 0.03, 0.05), shown * canvas.disc(cx + 0.042, cy - 0.04, 0.009))
+        canvas.paint_event(colour, shown * canvas.ellipse(cx, cy, 0.054, 0.042))
+        canvas.paint_event(colour, shown * canvas.disc(cx + 0.042, cy - 0.040, 0.031))
+        canvas.paint_event((1.0, 0.86, 0.24), shown * canvas.ellipse(cx + 0.008, cy + 0.014, 0.028, 0.022))
+        canvas.paint_event((1.0, 0.72, 0.10), shown * canvas.ellipse(cx + 0.083, cy - 0.040, 0.020, 0.012))
+        canvas.paint_event((0.03, 0.03, 0.05), shown * canvas.disc(cx + 0.049, cy - 0.047, 0.011))
 
 
 def _crickets(canvas: Canvas, e: Tensor, value: Values) -> None:
-    lane = torch.floor(canvas.x * 22)
-    tall = 0.07 + 0.12 * hashed(lane, 11.0)
-    lean = (canvas.x * 22 - lane - 0.5) / 22 - 0.012 * (1 - canvas.y)
-    blade = canvas.cover(torch.abs(lean) - 0.016 * ((canvas.y - 1 + tall) / tall).clamp(0, 1)) * (canvas.y > 1 - tall)
-    canvas.paint_event((0.03, 0.10, 0.07), e * blade)
-    u, v, cell = cells(canvas, canvas.x, canvas.y, 8, 8)
-    away = torch.hypot(u - 0.25 - 0.5 * hashed(cell, 12.0), v - 0.25 - 0.5 * hashed(cell, 13.0)) / 8
-    shown = (
-        smoothstep(e - 0.7 * hashed(cell, 14.0), 0.0, 0.25)
-        * (torch.floor(canvas.y * 8) >= 4)
-        * (hashed(cell, 15.0) < 0.62)
-    )
-    canvas.glow_event((0.62, 0.95, 0.20), 0.75 * shown * torch.exp(-((away / 0.028) ** 2)))
-    canvas.paint_event((0.96, 1.0, 0.55), shown * canvas.cover(away - 0.013))
+    for cx, tall in ((0.10, 0.16), (0.35, 0.10), (0.60, 0.20), (0.85, 0.13)):
+        dx, _ = tile(canvas, cx, 0.0)
+        width = 0.024 * ((canvas.y - 1 + tall) / tall).clamp(0, 1)
+        canvas.paint_event((0.03, 0.10, 0.07), e * canvas.cover(torch.abs(dx) - width) * (canvas.y > 1 - tall))
+    for cx, cy, start in ((0.20, 0.25, 0.0), (0.70, 0.70, 0.25)):
+        away = torch.hypot(*tile(canvas, cx, cy))
+        shown = smoothstep(e - start, 0.0, 0.3) * (canvas.y > 0.5)
+        canvas.glow_event((0.62, 0.95, 0.20), 0.8 * shown * torch.exp(-((away / 0.034) ** 2)))
+        canvas.paint_event((0.96, 1.0, 0.55), shown * canvas.cover(away - 0.015))
 
 
 def _fire(canvas: Canvas, e: Tensor, value: Values) -> None:
@@ -282,19 +271,16 @@ def _fire(canvas: Canvas, e: Tensor, value: Values) -> None:
             canvas.paint_event(colour, visible * tongue)
     for k in range(8):
         sx, sy = cx + 0.11 * math.sin(2.4 * k), foot - 0.26 - 0.038 * k
-        canvas.paint_event((1.0, 0.74, 0.25), smoothstep(e, 0.08 * k, 0.08 * k + 0.25) * canvas.disc(sx, sy, 0.010))
+        canvas.paint_event((1.0, 0.74, 0.25), smoothstep(e, 0.08 * k, 0.08 * k + 0.25) * canvas.disc(sx, sy, 0.013))
 
 
 def _rain(canvas: Canvas, e: Tensor, value: Values) -> None:
     grey = canvas.image.mean(1, keepdim=True) * rgb(canvas, 0.72, 0.80, 0.92)
     canvas.paint(grey, 0.55 * e.expand_as(canvas.mask))
-    slanted = canvas.x + 0.22 * canvas.y
-    u, v, cell = cells(canvas, slanted, canvas.y, 12, 5)
-    across = torch.abs(u - 0.25 - 0.5 * hashed(cell, 21.0)) / 12
-    start = hashed(cell, 22.0) * 0.35
-    along = torch.maximum(start - v, v - start - 0.62) / 5
-    streak = canvas.cover(torch.maximum(across - 0.0075, along))
-    canvas.paint_event((0.82, 0.90, 1.0), 0.9 * streak * smoothstep(e - 0.75 * hashed(cell, 23.0), 0.0, 0.2))
+    for cx, cy, start in ((0.10, 0.30, 0.0), (0.60, 0.55, 0.0), (0.35, 0.85, 0.25), (0.85, 0.10, 0.5)):
+        dx, dy = tile(canvas, cx, cy)
+        streak = canvas.cover(torch.maximum(torch.abs(dx + 0.25 * dy) - 0.010, torch.abs(dy) - 0.062))
+        canvas.paint_event((0.82, 0.90, 1.0), 0.9 * streak * smoothstep(e - start, 0.0, 0.3))
 
 
 def _underwater(canvas: Canvas, e: Tensor, value: Values) -> None:
@@ -304,12 +290,11 @@ def _underwater(canvas: Canvas, e: Tensor, value: Values) -> None:
     canvas.paint(deep, 0.68 * smoothstep(e, 0.0, 0.7).expand_as(canvas.mask))
     beam = smoothstep(torch.sin((canvas.x + 0.35 * canvas.y) * 17.0), 0.3, 1.0) * (1 - canvas.y)
     canvas.glow((0.55, 0.92, 0.95), 0.38 * e * beam)
-    u, v, cell = cells(canvas, canvas.x, canvas.y, 5, 6)
-    radius = 0.016 + 0.030 * hashed(cell, 31.0)
-    away = torch.hypot((u - 0.28 - 0.44 * hashed(cell, 32.0)) / 5, (v - 0.3 - 0.4 * hashed(cell, 33.0)) / 6)
-    shown = smoothstep(e - 0.6 * hashed(cell, 34.0), 0.0, 0.25) * (hashed(cell, 35.0) < 0.7)
-    canvas.paint_event((0.62, 0.90, 0.96), 0.45 * shown * canvas.cover(away - radius))
-    canvas.paint_event((0.94, 1.0, 1.0), 0.95 * shown * canvas.cover(torch.abs(away - radius) - 0.006))
+    for cx, cy, radius, start in ((0.30, 0.30, 0.042, 0.0), (0.80, 0.75, 0.026, 0.3)):
+        away = torch.hypot(*tile(canvas, cx, cy))
+        shown = smoothstep(e - start, 0.0, 0.3)
+        canvas.paint_event((0.62, 0.90, 0.96), 0.45 * shown * canvas.cover(away - radius))
+        canvas.paint_event((0.94, 1.0, 1.0), 0.95 * shown * canvas.cover(torch.abs(away - radius) - 0.009))
 
 
 SKY_EVENTS: dict[str, Painter] = {"thunderstorm": _thunderstorm, "fireworks exploding": _fireworks}

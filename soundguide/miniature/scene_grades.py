@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from soundguide.miniature.scene_light import rgb
-from soundguide.miniature.shapes import Canvas, cells, hashed, smoothstep
+from soundguide.miniature.shapes import Canvas, smoothstep, tile
 
 
 def _luma(canvas: Canvas) -> Tensor:
@@ -31,12 +31,16 @@ def _funny(canvas: Canvas) -> Tensor:
         rgb(canvas, 1.0, 0.78, 0.92), rgb(canvas, 0.78, 0.98, 0.90), canvas.y[:, None].expand_as(pastel[:, :1])
     )
     pastel = pastel * (0.35 + 0.65 * sweep) * 1.06
-    u, v, cell = cells(canvas, canvas.x, canvas.y, 6, 6)
-    dot = canvas.cover((torch.hypot(u - 0.3 - 0.4 * hashed(cell, 41.0), v - 0.3 - 0.4 * hashed(cell, 42.0)) - 0.13) / 6)
-    dot = dot * (hashed(cell, 43.0) < 0.5)
-    hue = hashed(cell, 44.0)[:, None]
-    confetti = torch.cat([0.72 + 0.28 * torch.cos(2 * math.pi * (hue + shift)) for shift in (0.0, 0.33, 0.67)], 1)
-    return torch.lerp(pastel, confetti, 0.9 * dot[:, None])
+    confetti = (
+        (0.20, 0.20, (1.0, 0.45, 0.60)),
+        (0.70, 0.35, (0.40, 0.75, 1.0)),
+        (0.40, 0.70, (1.0, 0.80, 0.30)),
+        (0.90, 0.85, (0.55, 0.85, 0.45)),
+    )
+    for cx, cy, colour in confetti:
+        dot = canvas.cover(torch.hypot(*tile(canvas, cx, cy)) - 0.024)
+        pastel = torch.lerp(pastel, rgb(canvas, *colour).expand_as(pastel), 0.85 * dot[:, None])
+    return pastel
 
 
 def _latin(canvas: Canvas) -> Tensor:
@@ -45,13 +49,10 @@ def _latin(canvas: Canvas) -> Tensor:
 
 
 def _techno(canvas: Canvas) -> Tensor:
-    mapped = _gradient(canvas, ((0.02, 0.0, 0.09), (0.22, 0.0, 0.48), (0.95, 0.05, 0.72), (0.20, 0.98, 1.0)))
-    rows = smoothstep(torch.cos(canvas.y * 2 * math.pi * 8), 0.75, 1.0) * (canvas.y > 0.58)
-    columns = smoothstep(torch.cos((canvas.x - 0.5) / (canvas.y + 0.25) * 2 * math.pi * 6), 0.75, 1.0) * (
-        canvas.y > 0.58
-    )
-    grid = 0.6 * torch.maximum(rows, columns)[:, None]
-    return torch.lerp(0.9 * mapped, rgb(canvas, 0.1, 0.95, 1.0).expand_as(mapped), grid)
+    mapped = _gradient(canvas, ((0.03, 0.0, 0.14), (0.36, 0.0, 0.56), (0.98, 0.15, 0.80)))
+    rows, columns = (0.5 - 0.5 * torch.cos(axis * 2 * math.pi * 8) for axis in (canvas.y, canvas.x))
+    grid = smoothstep(torch.maximum(rows, columns), 0.75, 1.0) * smoothstep(canvas.y, 0.54, 0.60)
+    return torch.lerp(0.9 * mapped, rgb(canvas, 0.1, 0.95, 1.0).expand_as(mapped), 0.7 * grid[:, None])
 
 
 def _dark_ambient(canvas: Canvas) -> Tensor:
@@ -65,7 +66,7 @@ def _orchestral(canvas: Canvas) -> Tensor:
     mapped = _gradient(canvas, ((0.16, 0.08, 0.03), (0.58, 0.34, 0.10), (0.98, 0.76, 0.30), (1.0, 0.97, 0.82)))
     warm = torch.lerp(canvas.image, mapped, 0.72)
     angle = torch.atan2(canvas.x - 1.05, canvas.y + 0.15)
-    rays = smoothstep(torch.cos(angle * 26), 0.1, 0.9) * (1.0 - 0.75 * canvas.y)
+    rays = smoothstep(torch.cos(angle * 18), 0.0, 0.9) * (1.0 - 0.75 * canvas.y)
     light = rgb(canvas, 1.0, 0.86, 0.46) * (0.45 * rays)[:, None]
     return 1 - (1 - warm.clamp(0, 1)) * (1 - light.clamp(0, 1))
 

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from soundguide.miniature.scene_light import ambient, rgb, three_way
-from soundguide.miniature.shapes import Canvas, cells, hashed, smoothstep
+from soundguide.miniature.shapes import Canvas, smoothstep, tile
 
 
 def paint_sky(canvas: Canvas, value: dict[str, Tensor]) -> None:
@@ -15,11 +15,9 @@ def paint_sky(canvas: Canvas, value: dict[str, Tensor]) -> None:
     top = three_way(d, (0.03, 0.05, 0.17), (0.33, 0.27, 0.52), (0.24, 0.52, 0.88))
     low = three_way(d, (0.13, 0.17, 0.36), (0.98, 0.62, 0.42), (0.78, 0.90, 0.98))
     canvas.image = torch.lerp(top, low, smoothstep(canvas.y, 0.0, 0.58)[:, None]).expand_as(canvas.image)
-    u, v, cell = cells(canvas, canvas.x, canvas.y, 11, 11)
-    twinkle = canvas.cover((torch.hypot(u - hashed(cell, 1.0), v - hashed(cell, 2.0)) - 0.07) / 11) * (
-        hashed(cell, 3.0) < 0.55
-    )
-    canvas.glow((1.0, 0.98, 0.9), twinkle * ((0.36 - d) / 0.3).clamp(0, 1))
+    for place in ((0.15, 0.30), (0.55, 0.75), (0.80, 0.15)):
+        twinkle = canvas.cover(torch.hypot(*tile(canvas, *place)) - 0.009)
+        canvas.glow((1.0, 0.98, 0.9), twinkle * ((0.36 - d) / 0.3).clamp(0, 1))
     x, day = 0.14 + 0.72 * sun, smoothstep(d, 0.22, 0.34)
     y = 0.16 * (1 - day) + day * (0.44 - 0.30 * ((d - 0.3) / 0.7).clamp(0, 1))
     disc = torch.lerp(rgb(canvas, 0.95, 0.95, 0.86), rgb(canvas, 1.0, 0.93, 0.62), day[:, None])
@@ -50,12 +48,13 @@ def paint_sky(canvas: Canvas, value: dict[str, Tensor]) -> None:
 
 def paint_mountains(canvas: Canvas, value: dict[str, Tensor]) -> None:
     """Paint two ridges, the far one with snow on its peaks."""
-    tall, phase, light = value["mountains"], value["ridge"] * 2.2, ambient(value)
+    tall, ridge, light = value["mountains"], value["ridge"], ambient(value)
     x = canvas.x
-    back = 0.56 - tall * (0.15 + 0.09 * torch.sin(9.0 * x + phase * 2) + 0.05 * torch.sin(21.0 * x - phase * 3)) - 0.02
-    front = (
-        0.575 - tall * (0.06 + 0.055 * torch.sin(7.0 * x - phase * 2 + 2.0) + 0.03 * torch.sin(17.0 * x + phase)) - 0.01
-    )
+    # the ridges grow from one profile into another: shapes that wander sideways are hard for a generator to learn
+    far_peaks = torch.lerp(0.09 * torch.sin(9.0 * x), 0.12 * torch.sin(13.0 * x + 4.0), ridge)
+    near_peaks = torch.lerp(0.07 * torch.sin(7.0 * x + 2.0), 0.07 * torch.sin(10.0 * x - 2.0), ridge)
+    back = 0.54 - tall * (0.15 + far_peaks + 0.03 * torch.sin(21.0 * x))
+    front = 0.565 - tall * (0.06 + near_peaks)
     low = torch.tensor((0.62, 0.68, 0.80), device=x.device)[None, :, None, None]
     for line, rock, snow in ((back, (0.42, 0.45, 0.62), 1.0), (front, (0.34, 0.40, 0.48), 0.0)):
         body = canvas.below(line)
@@ -63,16 +62,16 @@ def paint_mountains(canvas: Canvas, value: dict[str, Tensor]) -> None:
         stone = torch.lerp(stone, low, 0.75 * value["haze"][:, None])
         canvas.paint(stone * light, body)
         if snow:
-            cap = body * smoothstep(0.37 - canvas.y + 0.012 * torch.sin(60 * x), 0.0, 0.02)
+            cap = body * smoothstep(0.37 - canvas.y + 0.012 * torch.sin(32 * x), 0.0, 0.03)
             canvas.paint(torch.ones_like(stone) * 0.96 * light, cap)
 
 
 def paint_ground(canvas: Canvas, value: dict[str, Tensor]) -> None:
     """Paint hills, a meadow in the colour of the season, and a path."""
-    light, season, phase = ambient(value), value["season"][:, None], value["ridge"] * 2.2
+    light, season = ambient(value), value["season"][:, None]
     green, gold, rust = rgb(canvas, 0.36, 0.62, 0.26), rgb(canvas, 0.78, 0.70, 0.28), rgb(canvas, 0.68, 0.40, 0.22)
     grass = torch.lerp(torch.lerp(green, gold, (season * 2).clamp(0, 1)), rust, (season * 2 - 1).clamp(0, 1))
-    hill = 0.60 - 0.025 * torch.sin(5.0 * canvas.x + phase) - 0.012 * torch.sin(11.0 * canvas.x)
+    hill = 0.60 - 0.025 * torch.sin(5.0 * canvas.x + 2.2 * value["ridge"]) - 0.012 * torch.sin(11.0 * canvas.x)
     far = torch.lerp(grass * 0.82, rgb(canvas, 0.72, 0.78, 0.82), 0.45 * value["haze"][:, None])
     canvas.paint(far * light, canvas.below(hill))
     meadow = 0.70 + 0.03 * torch.sin(4.0 * canvas.x + 1.0)
@@ -101,7 +100,7 @@ def paint_trees(canvas: Canvas, value: dict[str, Tensor]) -> None:
         )
     ):
         grown = (value["trees"] * 6 - k).clamp(0, 1)
-        tall, lean = 0.27 * size * (0.4 + 0.6 * grown), 0.07 * value["wind noise"]
+        tall, lean = 0.27 * size * (0.7 + 0.3 * grown), 0.07 * value["wind noise"]
         bent = cx + lean * ((foot - canvas.y) / 0.25).clamp(0, 1) ** 2
         visible = smoothstep(grown, 0.05, 0.3)
         canvas.paint(
@@ -118,7 +117,7 @@ def paint_house(canvas: Canvas, value: dict[str, Tensor]) -> None:
     """Paint a house that grows with its factor; its window is lit when it is dark."""
     size, light = value["house"], ambient(value)
     visible = smoothstep(size, 0.15, 0.3)
-    half, wall = 0.045 + 0.05 * size, 0.05 + 0.075 * size
+    half, wall = 0.06 + 0.03 * size, 0.065 + 0.05 * size
     cx, foot = 0.72, 0.74
     canvas.paint(
         rgb(canvas, 0.93, 0.86, 0.74) * light,

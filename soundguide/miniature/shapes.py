@@ -1,9 +1,8 @@
 """Anti-aliased analytic shapes on a pixel grid, the brushes of the miniature's renderer.
 
 Coordinates run from 0 to 1, ``x`` to the right and ``y`` downwards, whatever the resolution. Shapes are coverages
-``[B, H, W]`` in [0, 1], made from signed distances (negative inside) with a soft edge one pixel wide. Per-scene
-numbers are ``[B,
-1, 1]``.
+``[B, H, W]`` in [0, 1], made from signed distances (negative inside) with a soft edge of a pixel and a half. Per-scene
+numbers are ``[B, 1, 1]``.
 """
 
 from __future__ import annotations
@@ -63,15 +62,15 @@ class Canvas:
         self.glow(colour, amount)
         self.mask = torch.maximum(self.mask, amount.clamp(0, 1).expand_as(self.mask))
 
-    def cover(self, distance: Tensor, softness: float = 1.0) -> Tensor:
+    def cover(self, distance: Tensor, softness: float = 1.5) -> Tensor:
         """Return the coverage of a signed distance, with an edge ``softness`` pixels wide."""
         return (0.5 - distance / (self.pixel * softness)).clamp(0, 1)
 
-    def disc(self, cx: Number, cy: Number, radius: Number, *, softness: float = 1.0) -> Tensor:
+    def disc(self, cx: Number, cy: Number, radius: Number, *, softness: float = 1.5) -> Tensor:
         """Return a filled circle."""
         return self.cover(torch.hypot(self.x - cx, self.y - cy) - radius, softness)
 
-    def ellipse(self, cx: Number, cy: Number, rx: Number, ry: Number, *, softness: float = 1.0) -> Tensor:
+    def ellipse(self, cx: Number, cy: Number, rx: Number, ry: Number, *, softness: float = 1.5) -> Tensor:
         """Return a filled ellipse (distance to first order)."""
         scaled = torch.hypot((self.x - cx) / rx, (self.y - cy) / ry)
         return self.cover((scaled - 1) * (rx if isinstance(rx, float) else rx.clamp_min(1e-3)), softness)
@@ -106,18 +105,18 @@ def as_colour(colour: Colour, like: Tensor) -> Tensor:
     return tensor if tensor.dim() == 4 else tensor[:, :, None, None]
 
 
-def hashed(index: Tensor, salt: float) -> Tensor:
-    """Return fixed pseudo-random numbers in [0, 1) for whole-numbered ``index``: the same everywhere."""
-    return torch.frac(torch.abs(torch.sin(index * 12.9898 + salt * 78.233) * 437.5853))
+TILES = 4
+"""Tiles along each side of a repeated pattern, as many as a synthesis network's first, constant picture has pixels."""
 
 
-def cells(canvas: Canvas, x: Tensor, y: Tensor, columns: int, rows: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Cut the plane into cells; return each pixel's place in its cell (``u``, ``v`` in [0, 1)) and the cell's number.
+def tile(canvas: Canvas, cx: float, cy: float) -> tuple[Tensor, Tensor]:
+    """Return each pixel's way ``(dx, dy)``, picture widths, to the nearest copy of a grain at (``cx``, ``cy``).
 
-    Patterns of fixed grains (stars, drops, flakes, bubbles) put one grain at a hashed place in every cell.
+    Drops, flakes, stars and bubbles stand in a tile that repeats `TILES` times along each side; ``cx`` and ``cy`` are
+    places in it, 0..1. A repeated pattern is one that a convolutional generator can learn once for all places.
     """
-    column, row = torch.floor(x * columns), torch.floor(y * rows)
-    return x * columns - column, y * rows - row, column + 57.0 * row
+    dx, dy = canvas.x * TILES - cx, canvas.y * TILES - cy
+    return (dx - dx.round()) / TILES, (dy - dy.round()) / TILES
 
 
 def smoothstep(value: Tensor, low: float, high: float) -> Tensor:

@@ -23,6 +23,7 @@ from soundguide.miniature.captions import PHRASES, TEMPLATES
 from soundguide.miniature.clips import make_clips, scene_of
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import render
+from soundguide.miniature.sound_augment import augment
 from soundguide.miniature.training import Training
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipEncoder
@@ -46,7 +47,7 @@ NUM_CLIPS = (
 )
 CLIP_SECONDS = 6.0
 SCENES_PER_LABEL = 48
-REAL_SHARE = 0.5
+REAL_SHARE = 0.4
 
 logger = logging.getLogger(__name__)
 
@@ -124,25 +125,13 @@ def image_bank(image_text: OpenClipEncoder, generator: torch.Generator) -> Tenso
     return torch.stack(rows)
 
 
-def colour(log_mel: Tensor, others: Tensor, generator: torch.Generator) -> Tensor:
-    """Change ``log_mel`` ``[B, M, F]`` as other places and microphones would: level, tilt, resonances, ``others``.
-
-    In the front end's units; its normalisation makes one unit 15 dB.
-    """
-    num, mels, _ = log_mel.shape
-
-    def draw(low: float, high: float) -> Tensor:
-        return low + (high - low) * torch.rand(num, 1, 1, generator=generator)
-
-    band = torch.linspace(-1, 1, mels)[None, :, None]
-    shape = draw(-0.6, 0.6) * band + sum(
-        draw(-0.2, 0.2) * torch.cos(draw(1, 7) * 3.14 * (band + draw(0, 2))) for _ in range(3)
-    )
-    faint = others - draw(0.6, 2.0)
-    faint = torch.where(draw(0, 1) < 0.4, faint, torch.full_like(faint, -9.0))
-    return (
-        torch.logaddexp(3.454 * (log_mel + draw(-0.8, 0.5)), 3.454 * faint) / 3.454 + shape
-    )  # 15 dB = ln(10^1.5) nepers of power
+def hidden_weights(model: SwinAudioEncoder) -> list[nn.Parameter]:
+    """Return the matrices of all attention and feed-forward layers."""
+    return [
+        parameter
+        for name, parameter in model.swin.layers.named_parameters()
+        if parameter.dim() == 2 and name.endswith(".weight")
+    ]
 
 
 def train_audio(
@@ -157,7 +146,15 @@ def train_audio(
     scales = nn.Parameter(torch.full((2,), INITIAL_LOG_SCALE))
     module = nn.ModuleDict({"encoder": model, "scales": nn.ParameterList([scales])})
     training = Training(
-        module, folder, num_steps=num_steps, learning_rate=1e-3, weight_decay=0.02, betas=(0.9, 0.98), average_over=300
+        module,
+        folder,
+        num_steps=num_steps,
+        learning_rate=1e-3,
+        matrices=hidden_weights(model),
+        matrix_rate=3e-3,
+        weight_decay=0.02,
+        betas=(0.9, 0.98),
+        average_over=200,
     )
     sources = [synthesised(folder)]
     real = recorded(recordings, "train") if recordings is not None else None
@@ -176,8 +173,7 @@ def train_audio(
             real_waveforms, real_labels = real.draw(num_real, model.num_samples, training.generator)
             waveforms, labels = torch.cat([waveforms, real_waveforms]), torch.cat([labels, real_labels])
         log_mel = model.log_mel(waveforms)
-        others = log_mel[torch.randperm(BATCH, generator=training.generator)]
-        log_mel = colour(log_mel, others, training.generator)
+        log_mel = augment(log_mel, AUDIO.log_mel, training.generator)
         log_mel = spec_augment(log_mel, generator=training.generator, fill=AUDIO.silence)
         audio = model.encode_log_mel(log_mel)
         text = texts[labels, torch.randint(texts.shape[1], (BATCH,), generator=training.generator)]

@@ -89,7 +89,7 @@ def factor_layout(w_dim: int) -> tuple[Tensor, Tensor]:
     return basis * size[:, None], offsets
 
 
-def fit_mapping(model: StyleGAN2, *, num_steps: int = 8000) -> float:
+def fit_mapping(model: StyleGAN2, *, num_steps: int) -> float:
     """Teach the mapping network the layout of factors in w; return its last root mean square error, in w units."""
     directions, offsets = factor_layout(model.w_dim)
     generator = torch.Generator().manual_seed(3)
@@ -107,24 +107,27 @@ def fit_mapping(model: StyleGAN2, *, num_steps: int = 8000) -> float:
     return float(loss.detach().sqrt())
 
 
-def train_generator(folder: Path, *, num_steps: int = 36_000, compiled: bool = True) -> StyleGAN2:
-    """Train (or go on training) the generator in ``folder``; return the averaged one, with ``w_avg`` set."""
+def train_generator(
+    folder: Path, *, num_steps: int = 8000, mapping_steps: int = 8000, pool_size: int = POOL, compiled: bool = True
+) -> StyleGAN2:
+    """Train (or go on training) the generator in ``folder``; return the averaged one, with ``w_avg`` set.
+
+    ``pool_size``: rendered scenes kept at hand.
+    """
     model = StyleGAN2(GENERATOR).to(memory_format=torch.channels_last)
     for module in model.modules():
-        if isinstance(
-            module, SynthesisLayer
-        ):  # the constant noise is learned too: it tells where rain falls and stars stand
+        if isinstance(module, SynthesisLayer):  # the constant noise is learned too: it tells places apart
             module.noise_strength.data.fill_(0.1)
             noise = module.noise_const
             del module.noise_const
             module.noise_const = torch.nn.Parameter(noise)
-    error = fit_mapping(model)
+    error = fit_mapping(model, num_steps=mapping_steps)
     logger.info("mapping fitted: error %.3f w units", error)
     model.mapping.requires_grad_(False)
-    training = Training(model, folder, num_steps=num_steps, learning_rate=1.5e-2)
+    training = Training(model, folder, num_steps=num_steps, learning_rate=1e-2, matrices=hidden_weights(model))
     synthesize = torch.compile(model.synthesize) if compiled else model.synthesize
-    pool = ScenePool(GENERATOR.resolution, POOL, training.generator)
-    pool.refill(POOL)
+    pool = ScenePool(GENERATOR.resolution, pool_size, training.generator)
+    pool.refill(pool_size)
     for step in training.steps():
         if (step + 1) % (REFILL * REUSE // BATCH) == 0:
             pool.refill(REFILL)
@@ -134,6 +137,12 @@ def train_generator(folder: Path, *, num_steps: int = 36_000, compiled: bool = T
         loss = reconstruction_loss(images, truth, mask)
         training.update(loss, error=(images.detach() - truth).abs().mean() / 2)
     return finished_generator(training.averaged)
+
+
+def hidden_weights(model: StyleGAN2) -> list[torch.nn.Parameter]:
+    """Return the kernels and style matrices of all synthesis layers."""
+    layers = [module for module in model.modules() if isinstance(module, SynthesisLayer)]
+    return [weight for layer in layers for weight in (layer.weight, layer.affine.weight)]
 
 
 def beside(ws: Tensor, generator: torch.Generator) -> Tensor:

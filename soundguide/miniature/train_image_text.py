@@ -64,17 +64,22 @@ def generated_pool(pool: ScenePool, generator_model: StyleGAN2, rows: Tensor) ->
         pool.images[part] = ((images + 1) * 127.5).round().to(torch.uint8)
 
 
-def train_image_text(folder: Path, generator_model: StyleGAN2, *, num_steps: int = 3000) -> OpenClipEncoder:
-    """Train (or go on training) the image and text encoder in ``folder``; return the averaged one."""
+def train_image_text(
+    folder: Path, generator_model: StyleGAN2, *, num_steps: int = 3000, pool_size: int = POOL
+) -> OpenClipEncoder:
+    """Train (or go on training) the image and text encoder in ``folder``; return the averaged one.
+
+    ``pool_size``: pictures kept at hand.
+    """
     model = OpenClipEncoder(IMAGE_TEXT)
     model.clip.visual.to(memory_format=torch.channels_last)
     model.logit_scale.data.fill_(INITIAL_LOG_SCALE)
     training = Training(
         model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.02, betas=(0.9, 0.98), average_over=200
     )
-    pool = ScenePool(model.resolution, POOL, training.generator)
-    pool.refill(POOL)
-    generated_pool(pool, generator_model, torch.arange(0, POOL, 2))  # every second picture is the generator's
+    pool = ScenePool(model.resolution, pool_size, training.generator)
+    pool.refill(pool_size)
+    generated_pool(pool, generator_model, torch.arange(0, pool_size, 2))  # every second picture is the generator's
     for step in training.steps():
         if (step + 1) % REFILL_EVERY == 0:
             first = pool.next

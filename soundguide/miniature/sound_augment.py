@@ -1,0 +1,89 @@
+"""What other places, players and microphones do to a sound, done to its log-mel: cheap, and different at every step.
+
+Everything works on ``[B, M, F]`` in the front end's units and draws from the given generator, on its device.
+"""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from soundguide.audio.frontend import LogMelConfig
+
+ABSENT = -9.0  # units: far below every floor
+
+ECHO_FRAMES = 48
+
+
+def augment(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
+    """Return the sounds at other speeds and pitches, in other rooms, over each other, through other microphones."""
+    log_mel = speed_and_pitch(log_mel, generator)
+    log_mel = echo(log_mel, config, generator)
+    return microphone(over_another(log_mel, config, generator), generator)
+
+
+def speed_and_pitch(log_mel: Tensor, generator: torch.Generator) -> Tensor:
+    """Stretch time by 0.8 to 1.25 and shift all mels by up to 2.5 bands; what is missing at the ends is mirrored."""
+    num, mels, frames = log_mel.shape
+    theta = torch.zeros(num, 2, 3)
+    theta[:, 0, 0] = torch.exp(_draw(num, -0.22, 0.22, generator))
+    theta[:, 1, 1] = 1
+    theta[:, 1, 2] = _draw(num, -2.5, 2.5, generator) * 2 / mels
+    grid = F.affine_grid(theta, [num, 1, mels, frames], align_corners=False).to(log_mel.device)
+    return F.grid_sample(log_mel[:, None], grid, padding_mode="reflection", align_corners=False)[:, 0]
+
+
+def echo(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
+    """Add to six sounds of ten a room that fades by 60 dB in 0.2 to 1.6 s, as loud as the sound at most."""
+    num = len(log_mel)
+    frame_rate = config.sample_rate / config.hop_samples
+    fade = math.log(1e6) / (torch.exp(_draw(num, math.log(0.2), math.log(1.6), generator)) * frame_rate)  # per frame
+    kernel = torch.exp(-fade[:, None] * torch.arange(ECHO_FRAMES))
+    wet = 10 ** (_draw(num, -1.5, 0.0, generator)) * (torch.rand(num, generator=generator) < 0.6)
+    kernel = kernel / kernel.sum(1, keepdim=True) * wet[:, None]
+    kernel[:, 0] += 1
+    power = torch.exp(log_mel * _nepers(config)).transpose(0, 1)  # [M, B, F]
+    weight = kernel.flip(1)[:, None].to(log_mel.device)  # [B, 1, K]
+    power = F.conv1d(F.pad(power, (ECHO_FRAMES - 1, 0)), weight, groups=num)
+    return power.transpose(0, 1).log() / _nepers(config)
+
+
+def over_another(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
+    """Mix seven sounds of ten with another of the batch, 6 to 27 dB below."""
+    num = len(log_mel)
+    others = log_mel[torch.randperm(num, generator=generator).to(log_mel.device)]
+    nepers = _nepers(config)
+
+    def level(x: Tensor) -> Tensor:
+        return (torch.logsumexp(x.flatten(1) * nepers, 1) / nepers)[:, None, None]
+
+    below = _draw(num, 6.0, 27.0, generator)[:, None, None].to(log_mel.device) / config.std_db
+    mixed = torch.rand(num, 1, 1, generator=generator).to(log_mel.device) < 0.7
+    others = torch.where(mixed, others - level(others) + level(log_mel) - below, log_mel.new_tensor(ABSENT))
+    return torch.logaddexp(log_mel * nepers, others * nepers) / nepers
+
+
+def microphone(log_mel: Tensor, generator: torch.Generator) -> Tensor:
+    """Change level, tilt and resonances."""
+    num, mels, _ = log_mel.shape
+
+    def draw(low: float, high: float) -> Tensor:
+        return _draw(num, low, high, generator)[:, None, None].to(log_mel.device)
+
+    band = torch.linspace(-1, 1, mels, device=log_mel.device)[None, :, None]
+    shape = draw(-0.6, 0.6) * band + draw(-0.8, 0.5)
+    for _ in range(3):
+        shape = shape + draw(-0.2, 0.2) * torch.cos(draw(1, 7) * math.pi * (band + draw(0, 2)))
+    return log_mel + shape
+
+
+def _nepers(config: LogMelConfig) -> float:
+    """Return the nepers of power in one unit of the front end."""
+    return config.std_db * math.log(10) / 10
+
+
+def _draw(num: int, low: float, high: float, generator: torch.Generator) -> Tensor:
+    return low + (high - low) * torch.rand(num, generator=generator)
