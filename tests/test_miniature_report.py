@@ -30,8 +30,8 @@ from soundguide.miniature.report.measures import auc, label_aucs, threshold_at, 
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, Z_DIM, factors_from_z, render
 from soundguide.world import seeded_z
 
-SMALL = Amount(num_scenes=96, clips_per_label=1, labels=("raining", "church bells"))
-FEW_STEPS = EditSettings(num_steps=3, num_views=1)
+SMALL = Amount(num_scenes=96, num_inverted=2, clips_per_label=1, labels=("raining", "church bells"))
+FEW_STEPS = EditSettings(num_steps=3, num_views=1, inversion_steps=4)
 
 
 @pytest.fixture(scope="module")

@@ -68,7 +68,9 @@ def test_a_few_steps_train_a_generator_that_draws(tmp_path: Path) -> None:
     untrained = StyleGAN2(GENERATOR).synthesis.state_dict()
     images = model.synthesize(model.map(torch.randn(2, model.z_dim, generator=torch.Generator().manual_seed(0))))
     assert torch.isfinite(images).all()
-    assert all(not value.equal(untrained[name]) for name, value in model.synthesis.state_dict().items() if "weight" in name)
+    assert all(
+        not value.equal(untrained[name]) for name, value in model.synthesis.state_dict().items() if "weight" in name
+    )
     assert model.w_avg.abs().max() > 0
 
 

@@ -120,13 +120,14 @@ def undecided_or_true_of(facts: Tensor, captions: Tensor) -> Tensor:
 def draw_captions(facts: Tensor, generator: torch.Generator) -> tuple[list[str], Tensor]:
     """Write a true caption for each scene; return texts and the stated facts ``[B, num_facts]`` bool.
 
-    Two of three captions speak of one event or style where there is one, the others of one or two facts of any kind.
+    Five of six captions speak of one event or style where there is one, the others of one or two facts of any kind: the
+    more an embedding says about the scene around an event, the more of the scene changes when a sound guides an edit.
     """
     texts, stated = [], torch.zeros(facts.shape, dtype=torch.bool)
     for row, fact_row in enumerate(facts):
         true = torch.nonzero(fact_row == 1).flatten()
         sounding = true[true < len(LABELS)]
-        pool = sounding if len(sounding) and _draw(3, generator) else true
+        pool = sounding if len(sounding) and _draw(6, generator) else true
         if not len(pool):
             texts.append("a landscape")
             continue

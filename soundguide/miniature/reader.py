@@ -50,14 +50,22 @@ def visible_factors(factors: Tensor) -> Tensor:
     return torch.cat([daylight_after_events(value)[:, None], factors[:, 1 : len(CONTINUOUS)]], 1)
 
 
-def train_reader(folder: Path, *, num_steps: int = 3000, pool_size: int = POOL) -> SceneReader:
+def train_reader(folder: Path, *, num_steps: int = 1500, pool_size: int = POOL) -> SceneReader:
     """Train (or go on training) the reader in ``folder``; return the averaged one.
 
     ``pool_size``: pictures kept at hand.
     """
     model = SceneReader().to(memory_format=torch.channels_last)
     training = Training(
-        model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.01, average_over=200, seed=77
+        model,
+        folder,
+        num_steps=num_steps,
+        learning_rate=2e-3,
+        matrices=[weight for weight in model.features.parameters() if weight.dim() == 4],
+        matrix_rate=0.01,
+        weight_decay=0.01,
+        average_over=200,
+        seed=77,
     )
     pool = ScenePool(64, pool_size, training.generator)
     pool.refill(pool_size)

@@ -65,7 +65,7 @@ def generated_pool(pool: ScenePool, generator_model: StyleGAN2, rows: Tensor) ->
 
 
 def train_image_text(
-    folder: Path, generator_model: StyleGAN2, *, num_steps: int = 3000, pool_size: int = POOL
+    folder: Path, generator_model: StyleGAN2, *, num_steps: int = 1500, pool_size: int = POOL
 ) -> OpenClipEncoder:
     """Train (or go on training) the image and text encoder in ``folder``; return the averaged one.
 
@@ -75,7 +75,15 @@ def train_image_text(
     model.clip.visual.to(memory_format=torch.channels_last)
     model.logit_scale.data.fill_(INITIAL_LOG_SCALE)
     training = Training(
-        model, folder, num_steps=num_steps, learning_rate=2e-3, weight_decay=0.02, betas=(0.9, 0.98), average_over=200
+        model,
+        folder,
+        num_steps=num_steps,
+        learning_rate=2e-3,
+        matrices=[weight for weight in model.clip.visual.parameters() if weight.dim() == 4],
+        matrix_rate=0.01,
+        weight_decay=0.02,
+        betas=(0.9, 0.98),
+        average_over=200,
     )
     pool = ScenePool(model.resolution, pool_size, training.generator)
     pool.refill(pool_size)

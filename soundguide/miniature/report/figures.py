@@ -45,6 +45,7 @@ GOALS: dict[str, Goal] = {
         "generator", "at least", 0.90, "AUC of the reader on generated scenes, worst label"
     ),
     "generator_event_auc_mean": Goal("generator", "at least", 0.95, "AUC of the reader on generated scenes, mean"),
+    "inversion_error": Goal("generator", "at most", 0.04, "mean absolute error of inverted held-out renders, 0..1"),
     "clip_auc_renders": Goal("clip", "at least", 0.97, "AUC of class-name captions on renders, mean"),
     "clip_auc_generated": Goal("clip", "at least", 0.95, "AUC of class-name captions on generated scenes, mean"),
     "sound_top1_synthesised": Goal("sound", "at least", 0.85, "zero-shot top-1 on held-out synthesised sounds"),

@@ -21,6 +21,7 @@ from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report import appearance, edits, generation, recognition
 from soundguide.miniature.report.figures import PARTS, Findings, Json, Part, Report, assemble
 from soundguide.miniature.report.held_out import Scenes, held_out_scenes
+from soundguide.miniature.report.inversion import measure_inversion
 from soundguide.miniature.report.judge import Judge, load_reader
 from soundguide.miniature.report.recordings import Recording, read_recordings
 from soundguide.models.manifest import resolve_model
@@ -36,9 +37,10 @@ RANDOM_MOVES = 4  # draws of the control for each edit
 
 @dataclass(frozen=True, slots=True)
 class Amount:
-    """How much is sampled: held-out scenes, clips of each label, and the labels that are edited."""
+    """How much is sampled: held-out scenes, how many of them inverted, clips of each label, the labels edited."""
 
     num_scenes: int = 2048
+    num_inverted: int = 32
     clips_per_label: int = recognition.CLIPS_PER_LABEL
     labels: tuple[str, ...] = LABELS
 
@@ -98,7 +100,7 @@ class _Run:
             started = time.monotonic()
             match part:
                 case "generator":
-                    findings[part] = generation.measure_generator(scenes, self.reader)
+                    findings[part] = _joined(generation.measure_generator(scenes, self.reader), self._inversion(scenes))
                 case "clip":
                     world = self.manipulator.world
                     findings[part] = generation.measure_clip(scenes, world.image_text, device=world.device)
@@ -118,6 +120,11 @@ class _Run:
         num = self.amount.num_scenes if needed else 1
         return held_out_scenes(world.generator, num=num, seed=self.seed, device=world.device, rendered=rendered)
 
+    def _inversion(self, scenes: Scenes) -> Findings:
+        num = min(self.amount.num_inverted, len(scenes.rendered))
+        with self._progress("inverting", num * self.settings.inversion_steps) as advance:
+            return measure_inversion(self.manipulator, scenes, self.settings, num=num, advance=advance)
+
     def _sound(self) -> Findings:
         listener = recognition.listener_of(self.manipulator.world)
         found = recognition.measure_synthesised(listener, seed=self.seed, clips_per_label=self.amount.clips_per_label)
@@ -134,7 +141,7 @@ class _Run:
         seconds = world.audio.num_samples / world.audio.sample_rate
         trials = edits.synthesised_trials(chosen, seconds=seconds, seed=self.seed)
         recorded = edits.recorded_trials(chosen, self.recordings or [])
-        with self._progress((len(trials) + len(recorded)) * settings.num_steps) as advance:
+        with self._progress("editing", (len(trials) + len(recorded)) * settings.num_steps) as advance:
             outcomes = edits.run_trials(self.manipulator, [*trials, *recorded], settings, advance)
         verdicts, judged = appearance.judge_edits(judge, outcomes[: len(trials)])
         moved = [self._seen_after_random_move(judge, verdicts, judged, draw=draw) for draw in range(RANDOM_MOVES)]
@@ -153,8 +160,8 @@ class _Run:
         present = judge.present(judge.read(edits.draw(world, codes)).logits)
         return present.gather(1, verdicts.own[:, None])[:, 0]
 
-    def _progress(self, total: int) -> AbstractContextManager[edits.Advance]:
-        return nullcontext(lambda steps: None) if self.console is None else _Bar(self.console, total)
+    def _progress(self, doing: str, total: int) -> AbstractContextManager[edits.Advance]:
+        return nullcontext(lambda steps: None) if self.console is None else _Bar(self.console, doing, total)
 
     def _provenance(self, seconds: dict[str, Json]) -> dict[str, Json]:
         return {
@@ -171,12 +178,12 @@ class _Run:
 class _Bar:
     """A progress bar on a console while edits run."""
 
-    def __init__(self, console: Console, total: int) -> None:
+    def __init__(self, console: Console, doing: str, total: int) -> None:
         from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-        columns = (TextColumn("editing"), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
+        columns = (TextColumn(doing), BarColumn(), MofNCompleteColumn(), TextColumn("steps"), TimeRemainingColumn())
         self._progress: Progress = Progress(*columns, console=console, transient=True)
-        self._task = self._progress.add_task("editing", total=total)
+        self._task = self._progress.add_task(doing, total=total)
 
     def __enter__(self) -> edits.Advance:
         self._progress.start()
