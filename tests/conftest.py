@@ -15,9 +15,13 @@ from typing import TYPE_CHECKING
 import pytest
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from numpy.typing import NDArray
 
     from soundguide.config import ManipulatorConfig
+    from soundguide.manipulator import Manipulator
+    from soundguide.miniature.reader import SceneReader
 
 USE_GPU = os.environ.get("SOUNDGUIDE_TEST_GPU") == "1"
 
@@ -71,6 +75,46 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> ManipulatorConfig:
     from tiny_world import write_tiny_world
 
     return write_tiny_world(tmp_path_factory.mktemp("world"))
+
+
+@pytest.fixture(scope="session")
+def single(tiny_models: ManipulatorConfig) -> Manipulator:
+    """Return a manipulator of the tiny world with one slot: the same edit gives the same bits."""
+    from soundguide.manipulator import Manipulator
+
+    return Manipulator(tiny_models.model_copy(update={"num_slots": 1}))
+
+
+@pytest.fixture(scope="session")
+def photo(single: Manipulator) -> NDArray[np.uint8]:
+    """Return a picture that the tiny world's generator drew."""
+    from tiny_edits import draw_photo
+
+    return draw_photo(single)
+
+
+@pytest.fixture(scope="session")
+def manipulator(tmp_path_factory: pytest.TempPathFactory) -> Manipulator:
+    """Return a manipulator of a random world whose seeds are the miniature's scenes."""
+    from report_world import random_manipulator
+
+    return random_manipulator(tmp_path_factory.mktemp("scenes"))
+
+
+@pytest.fixture(scope="session")
+def reader() -> SceneReader:
+    """Return a scene reader that has seen nothing."""
+    from report_world import random_reader
+
+    return random_reader()
+
+
+@pytest.fixture(scope="session")
+def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Return a folder of recordings with its index."""
+    from report_world import write_recordings
+
+    return write_recordings(tmp_path_factory.mktemp("recordings"))
 
 
 @pytest.fixture(scope="session")

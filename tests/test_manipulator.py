@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny_edits import SHORT, do, draw_photo, noise, with_photo, with_sound, with_text
-from tiny_world import NUM_WS, RESOLUTION, W_DIM, write_tiny_world
+from tiny_edits import SHORT, do, noise, with_photo, with_sound, with_text
+from tiny_world import NUM_WS, RESOLUTION, W_DIM
 from torch import Tensor
 
 from soundguide.config import ManipulatorConfig
@@ -16,23 +16,6 @@ from soundguide.errors import InvalidConfig, InvalidImage, InvalidLatent, Invali
 from soundguide.manipulator import Manipulator
 from soundguide.records import PreparedEdit
 from soundguide.world import FIRST_START_SEED
-
-
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> ManipulatorConfig:
-    return write_tiny_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def single(config: ManipulatorConfig) -> Manipulator:
-    """One slot: the same edit gives the same bits."""
-    return Manipulator(config.model_copy(update={"num_slots": 1}))
-
-
-@pytest.fixture(scope="module")
-def photo(single: Manipulator) -> NDArray[np.uint8]:
-    return draw_photo(single)
-
 
 # sources
 
@@ -210,9 +193,9 @@ def test_mix_layers_beyond_the_generators_are_refused(single: Manipulator) -> No
         do(single, with_sound("a", noise(0), settings))
 
 
-def test_models_of_another_role_are_refused(config: ManipulatorConfig) -> None:
+def test_models_of_another_role_are_refused(tiny_models: ManipulatorConfig) -> None:
     with pytest.raises(InvalidConfig, match="another role"):
-        Manipulator(config.model_copy(update={"generator": config.audio}))
+        Manipulator(tiny_models.model_copy(update={"generator": tiny_models.audio}))
 
 
 def test_digests_name_all_models(single: Manipulator) -> None:

@@ -10,8 +10,8 @@ import pyarrow as pa
 import pytest
 import torch
 from numpy.typing import NDArray
-from tiny_edits import SHORT, do, do_all, draw_photo, noise, with_photo, with_sound
-from tiny_world import RESOLUTION, write_tiny_world
+from tiny_edits import SHORT, do, do_all, noise, with_photo, with_sound
+from tiny_world import RESOLUTION
 from torch import Tensor
 
 from soundguide.config import ManipulatorConfig
@@ -21,26 +21,10 @@ from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.tables import prepared_row, prepared_table
 
 
-@pytest.fixture(scope="module")
-def config(tmp_path_factory: pytest.TempPathFactory) -> ManipulatorConfig:
-    return write_tiny_world(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def single(config: ManipulatorConfig) -> Manipulator:
-    """One slot: the same edit gives the same bits."""
-    return Manipulator(config.model_copy(update={"num_slots": 1}))
-
-
 @pytest.fixture
-def batching(config: ManipulatorConfig) -> Manipulator:
+def batching(tiny_models: ManipulatorConfig) -> Manipulator:
     """Three slots, with caches of its own."""
-    return Manipulator(config.model_copy(update={"num_slots": 3}))
-
-
-@pytest.fixture(scope="module")
-def photo(single: Manipulator) -> NDArray[np.uint8]:
-    return draw_photo(single)
+    return Manipulator(tiny_models.model_copy(update={"num_slots": 3}))
 
 
 # company
@@ -62,9 +46,9 @@ def test_edit_in_other_company_is_the_same_picture(single: Manipulator, batching
         assert crowded.steps == alone.steps
 
 
-def test_one_slot_gives_the_same_bits_twice(config: ManipulatorConfig, photo: NDArray[np.uint8]) -> None:
+def test_one_slot_gives_the_same_bits_twice(tiny_models: ManipulatorConfig, photo: NDArray[np.uint8]) -> None:
     edit = with_photo("a", photo)
-    results = [do(Manipulator(config.model_copy(update={"num_slots": 1})), edit) for _ in range(2)]
+    results = [do(Manipulator(tiny_models.model_copy(update={"num_slots": 1})), edit) for _ in range(2)]
     np.testing.assert_array_equal(results[0].ws, results[1].ws)
     np.testing.assert_array_equal(results[0].image, results[1].image)
 

@@ -12,7 +12,6 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from report_world import random_manipulator, random_reader, write_recordings
 
 from soundguide.audio.windows import split_windows
 from soundguide.config import EditSettings
@@ -32,21 +31,6 @@ from soundguide.world import seeded_z
 
 SMALL = Amount(num_scenes=96, num_inverted=2, clips_per_label=1, labels=("raining", "church bells"))
 FEW_STEPS = EditSettings(num_steps=3, num_views=1, inversion_steps=4)
-
-
-@pytest.fixture(scope="module")
-def manipulator(tmp_path_factory: pytest.TempPathFactory) -> Manipulator:
-    return random_manipulator(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def reader() -> SceneReader:
-    return random_reader()
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_recordings(tmp_path_factory.mktemp("sounds"))
 
 
 @pytest.fixture(scope="module")

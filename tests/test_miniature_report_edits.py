@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from report_world import random_manipulator, random_reader, write_recordings
 from torch import Tensor
 
 from soundguide.config import EditSettings
@@ -23,21 +22,6 @@ from soundguide.miniature.scenes import CONTINUOUS, Z_DIM, factors_from_z, spoke
 from soundguide.world import seeded_z
 
 FEW_STEPS = EditSettings(num_steps=3, num_views=1)
-
-
-@pytest.fixture(scope="module")
-def manipulator(tmp_path_factory: pytest.TempPathFactory) -> Manipulator:
-    return random_manipulator(tmp_path_factory.mktemp("world"))
-
-
-@pytest.fixture(scope="module")
-def reader() -> SceneReader:
-    return random_reader()
-
-
-@pytest.fixture(scope="module")
-def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return write_recordings(tmp_path_factory.mktemp("sounds"))
 
 
 def a_judge(reader: SceneReader, *, threshold: float = 0.0, spreads: Tensor | None = None) -> Judge:
