@@ -34,9 +34,10 @@ AUDIO = SwinAudioConfig(
     ),
     window_seconds=4.0,
     embed_dim=128,
-    embed_channels=48,
-    depths=(2, 2, 4),
-    num_heads=(3, 6, 12),
+    patch_size=8,
+    embed_channels=96,
+    depths=(2, 4),
+    num_heads=(4, 8),
     window_size=8,
     drop_path=0.1,
 )
