@@ -61,6 +61,14 @@ class EditSettings(Frozen):
     num_views: Annotated[
         int, Field(ge=1, le=16, description="Random crops and colour jitters per step over which guidance is averaged.")
     ] = 2
+    exploration: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=5,
+            description="Noise on the code in the first steps, in standard deviations: finds what no small step shows.",
+        ),
+    ] = 0.7
     plateau_steps: Annotated[
         int,
         Field(

@@ -24,10 +24,12 @@ from soundguide.losses import (
 )
 from soundguide.models.protocols import Generator, IdentityEncoder, ImageTextEncoder
 from soundguide.optimize import Schedule, Terms
-from soundguide.views import random_views
+from soundguide.views import hash_normal, random_views
 
 # weights beside the pixel term of 1; chosen on held-out renders of the miniature
 INVERSION_REG, INVERSION_FEATURE = 5e-4, 0.2
+
+EXPLORING = 0.6  # share of the steps in which the code is seen through noise
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +70,8 @@ class Run:
 class EditObjective:
     """The weighted sum of terms, per slot; meets `soundguide.optimize.Objective`.
 
-    Holds what each slot's run aims at.
+    Holds what each slot's run aims at. ``step_scale`` ``[D]``: standard deviation of w in each dimension, the unit of
+    exploration; its device is that of all else.
     """
 
     def __init__(
@@ -78,10 +81,11 @@ class EditObjective:
         identity: IdentityEncoder | None,
         *,
         num_slots: int,
-        device: torch.device,
+        step_scale: Tensor,
     ) -> None:
         self.generator, self.image_text, self.identity = generator, image_text, identity
-        size = generator.resolution
+        self.step_scale = step_scale
+        size, device = generator.resolution, step_scale.device
         self.source = torch.zeros(num_slots, generator.num_ws, generator.w_dim, device=device)
         self.target = torch.zeros(num_slots, image_text.embed_dim, device=device)
         self.photo = torch.zeros(num_slots, 3, size, size, device=device)
@@ -89,8 +93,8 @@ class EditObjective:
         self.view_seeds = torch.zeros(num_slots, dtype=torch.int64, device=device)
         self.view_steps = torch.zeros(num_slots, dtype=torch.int64, device=device)
         # per slot: editing, source similarity, margin, lambda reg, is paper, lambda spread, lambda id, entropy floor,
-        # adaptive, views
-        self.weights = torch.zeros(num_slots, 10, device=device)
+        # adaptive, views, exploration, steps of exploration
+        self.weights = torch.zeros(num_slots, 12, device=device)
         self._runs: dict[int, Run] = {}
 
     def admit(self, slot: int, run: Run) -> None:
@@ -104,8 +108,9 @@ class EditObjective:
         if run.identity is not None:
             self.source_identity[slot] = run.identity
         values = (run.source_similarity, s.margin, s.lambda_reg, s.regulariser == "paper", s.lambda_spread, s.lambda_id)
-        gates = (s.gate_entropy_floor, s.layer_gates == "adaptive", s.num_views)
-        row = (1, *values, *gates) if editing else (0, 0, 0, INVERSION_REG, 0, 0, 0, 0, 0, 1)
+        gates = (s.gate_entropy_floor, s.layer_gates == "adaptive")
+        looks = (s.num_views, s.exploration, EXPLORING * s.num_steps)
+        row = (1, *values, *gates, *looks) if editing else (0, 0, 0, INVERSION_REG, 0, 0, 0, 0, 0, 1, 0, 1)
         self.weights[slot] = torch.tensor([float(value) for value in row])
 
     def release(self, slot: int) -> None:
@@ -120,8 +125,8 @@ class EditObjective:
     def __call__(self, ws: Tensor, theta: Tensor, slots: Tensor) -> tuple[Tensor, Terms]:
         """Return loss ``[B]`` and unweighted terms of codes ``[B, L, D]`` in ``slots`` ``[B]``."""
         runs = list(self._runs.values())
-        editing, similarity, margin, reg, paper, spread, identity, _, _, views = self.weights[slots].unbind(1)
-        images = self.generator.synthesize(ws)
+        editing, similarity, margin, reg, paper, spread, identity, _, _, views = self.weights[slots, :10].unbind(1)
+        images = self.generator.synthesize(ws + self._noise(slots).to(ws.dtype))
         num_views = max(r.settings.num_views if r.phase == "edit" else 1 for r in runs)
         embeddings = self._embed_views(images, slots, num_views)
         source, target = self.source[slots], self.target[slots]
@@ -148,6 +153,19 @@ class EditObjective:
             terms["feature"] = feature_distance(embeddings[:, 0], target)
             loss = loss + (1 - editing) * (terms["pixel"] + INVERSION_FEATURE * terms["feature"])
         return loss, terms
+
+    def _noise(self, slots: Tensor) -> Tensor:
+        """Return the noise ``[B, 1, D]`` through which the codes are seen, fading out (Karras et al. 2020, appendix D).
+
+        An event that is not there yet has next to no gradient; noise lets guidance feel what lies further off. All
+        layers move alike, as between two scenes.
+        """
+        sigma, until = self.weights[slots, 10:].unbind(1)
+        steps = self.view_steps[slots]
+        sigma = sigma * (1 - steps / until.clamp_min(1)).clamp_min(0).square()
+        stream = torch.arange(len(self.step_scale), device=slots.device)
+        noise = hash_normal(self.view_seeds[slots, None], steps[:, None], stream)
+        return (sigma[:, None] * noise * self.step_scale)[:, None]
 
     def _embed_views(self, images: Tensor, slots: Tensor, num_views: int) -> Tensor:
         """Return the embeddings of every picture's views, ``[B, V, E]``; view 0 is the whole picture."""

@@ -63,7 +63,7 @@ class SlotLoop:
         num_slots = num_slots or default_num_slots(world.resolution, world.device)
         self._world, self._executor = world, executor
         self._objective = EditObjective(
-            world.generator, world.image_text, world.identity, num_slots=num_slots, device=world.device
+            world.generator, world.image_text, world.identity, num_slots=num_slots, step_scale=world.step_scale
         )
         self._optimizer = LatentOptimizer(
             self._objective,

@@ -97,6 +97,12 @@ def hash_uniform(*fields: Tensor) -> Tensor:
     return _shift_right(state, 40).float() * 2.0**-24  # 24 bits are what float32 holds exactly
 
 
+def hash_normal(*fields: Tensor) -> Tensor:
+    """Draw standard normal numbers that are a function of ``fields`` alone; see `hash_uniform`."""
+    middle = hash_uniform(*fields) + 2.0**-25  # the middle of each of the 2^24 steps: neither 0 nor 1
+    return torch.special.ndtri(middle)
+
+
 def _signed(constant: int) -> int:
     return constant - 2**64 if constant >= 2**63 else constant
 

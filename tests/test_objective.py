@@ -16,7 +16,7 @@ from soundguide.views import random_views
 from soundguide.world import World
 
 Seeded = Callable[[int], torch.Generator]
-SILENT = EditSettings(lambda_reg=0, num_views=1)
+SILENT = EditSettings(lambda_reg=0, num_views=1, exploration=0)
 FAR = -5.0  # a source similarity so low that the hinge rests: guidance of weight 0
 
 
@@ -53,7 +53,7 @@ def invert_run(world: World, seed: int) -> Run:
 
 def aim(world: World, runs: dict[int, Run], num_slots: int = 8) -> EditObjective:
     objective = EditObjective(
-        world.generator, world.image_text, PixelIdentity(), num_slots=num_slots, device=world.device
+        world.generator, world.image_text, PixelIdentity(), num_slots=num_slots, step_scale=world.step_scale
     )
     for slot, run in runs.items():
         objective.admit(slot, run)
@@ -188,6 +188,26 @@ def test_refilled_slot_draws_the_views_of_a_new_edit(world: World, generator: Se
     objective.release(0)
     objective.admit(0, run)
     assert torch.equal(objective(ws, theta, torch.tensor([0]))[0], first)
+
+
+def test_exploration_fades_out_within_its_share_of_the_steps(world: World, generator: Seeded) -> None:
+    exploring, quiet = (edit_run(world, 0, SILENT.override({"num_steps": 10, "exploration": x})) for x in (1.0, 0.0))
+    ws, theta = moved(world, [quiet], generator)
+    objective, still = aim(world, {0: exploring}), aim(world, {0: quiet})
+    away = [
+        abs(float(objective(ws, theta, torch.tensor([0]))[0] - still(ws, theta, torch.tensor([0]))[0]))
+        for _ in range(9)
+    ]
+    assert all(gap > 0 for gap in away[:6])
+    assert max(away[6:]) == 0
+
+
+def test_exploration_moves_all_layers_alike_by_standard_deviations(world: World) -> None:
+    runs = {slot: edit_run(world, slot, SILENT.override({"exploration": 2.0, "view_seed": slot})) for slot in range(8)}
+    noise = aim(world, runs)._noise(torch.arange(8))
+    assert noise.shape == (8, 1, W_DIM)
+    assert float((noise / world.step_scale).std()) == pytest.approx(2.0, rel=0.3)
+    assert not torch.isclose(noise[0], noise[1]).any()
 
 
 def test_inverting_and_editing_rows_do_not_feel_each_other(world: World, generator: Seeded) -> None:

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from soundguide.views import area_resize, hash_uniform, random_views
+from soundguide.views import area_resize, hash_normal, hash_uniform, random_views
 
 
 def pictures(*shape: int, seed: int = 0) -> Tensor:
@@ -180,6 +180,15 @@ def test_hash_is_uniform() -> None:
     counts = torch.histc(draws, 100, 0, 1)
     chi_square = ((counts - 2000) ** 2 / 2000).sum()
     assert 55 < chi_square < 160  # 99 degrees of freedom: beyond five standard deviations on either side
+
+
+def test_hashed_normal_numbers_are_normal_and_finite() -> None:
+    rows, columns = torch.arange(500)[:, None], torch.arange(400)
+    normal = hash_normal(rows, columns).double().flatten()
+    assert torch.isfinite(normal).all()
+    quantiles = torch.tensor([0.0228, 0.1587, 0.5, 0.8413, 0.9772], dtype=torch.float64)  # -2 to 2 sigma
+    expected = torch.tensor([-2.0, -1.0, 0.0, 1.0, 2.0], dtype=torch.float64)
+    torch.testing.assert_close(torch.quantile(normal, quantiles), expected, rtol=0, atol=0.03)
 
 
 @pytest.mark.parametrize("axis", [0, 1, 2, 3], ids=["seed", "step", "view", "stream"])

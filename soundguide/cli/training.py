@@ -47,7 +47,7 @@ Recordings = Annotated[
 
 @app.command(
     epilog=examples(
-        ("as published: hours on two cores", "miniature train generator"),
+        ("as published: half an hour on two cores", "miniature train generator"),
         ("a quick look at how it learns", "miniature train generator --steps 500 --out /tmp/generator"),
     )
 )

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scene_events import daylight_after_events
-from soundguide.miniature.scenes import CONTINUOUS, PRESENT
+from soundguide.miniature.scenes import CONTINUOUS
 
 PHRASES: dict[str, tuple[str, ...]] = {
     "raining": ("rain falling", "a rainy day", "raindrops", "heavy rain", "a downpour"),
@@ -71,6 +71,9 @@ _STATEMENTS: tuple[tuple[str, str, float, float], ...] = (
     ("a house", "house", 0.55, 1.0),
     ("mist", "haze", 0.75, 1.0),
 )
+FAINT = 0.15
+"""Captions speak of an event from this intensity on: guidance must feel it before it is plain to see."""
+
 _SLACK = 0.12  # so near its range a statement is neither true nor false
 
 FACTS: tuple[str, ...] = (*LABELS, *(name for name, *_ in _STATEMENTS))
@@ -91,7 +94,7 @@ TEMPLATES = (
 def truth(factors: Tensor) -> Tensor:
     """Return whether each fact holds, ``[B, num_facts]``: 1 true, 0 false, -1 undecided."""
     labels = factors[:, len(CONTINUOUS) :]
-    known = torch.where(labels >= PRESENT, 1, torch.where(labels <= 0, 0, -1))
+    known = torch.where(labels >= FAINT, 1, torch.where(labels <= 0, 0, -1))
     value = {name: factors[:, i] for i, name in enumerate((*CONTINUOUS, *LABELS))}
     value["daylight"] = daylight_after_events(value)
     columns = []

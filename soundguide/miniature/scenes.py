@@ -58,7 +58,7 @@ def sample_z(num: int, generator: torch.Generator, *, crowded: bool = False) -> 
     z = torch.randn(num, Z_DIM, generator=generator)
     if crowded:
         chosen = torch.rand(num, len(LABELS), generator=generator) < 1.3 / len(LABELS)
-        strength = _THRESHOLD + 0.15 + 1.1 * torch.rand(num, len(LABELS), generator=generator)
+        strength = _THRESHOLD + 0.06 + 0.9 * torch.rand(num, len(LABELS), generator=generator)
         events = z[:, len(CONTINUOUS) : NUM_FACTORS]
         z[:, len(CONTINUOUS) : NUM_FACTORS] = torch.where(chosen, strength, events.clamp(max=_THRESHOLD))
     return z

@@ -65,7 +65,7 @@ def generated_pool(pool: ScenePool, generator_model: StyleGAN2, rows: Tensor) ->
 
 
 def train_image_text(
-    folder: Path, generator_model: StyleGAN2, *, num_steps: int = 1500, pool_size: int = POOL
+    folder: Path, generator_model: StyleGAN2, *, num_steps: int = 2000, pool_size: int = POOL
 ) -> OpenClipEncoder:
     """Train (or go on training) the image and text encoder in ``folder``; return the averaged one.
 
