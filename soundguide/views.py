@@ -100,7 +100,8 @@ def hash_uniform(*fields: Tensor) -> Tensor:
 def hash_normal(*fields: Tensor) -> Tensor:
     """Draw standard normal numbers that are a function of ``fields`` alone; see `hash_uniform`."""
     middle = hash_uniform(*fields) + 2.0**-25  # the middle of each of the 2^24 steps: neither 0 nor 1
-    return torch.special.ndtri(middle)
+    normal: Tensor = torch.special.ndtri(middle)
+    return normal
 
 
 def _signed(constant: int) -> int:

@@ -188,6 +188,12 @@ def test_bad_sounds_are_refused_with_the_reason(data: bytes, words: str) -> None
         decode_audio(data, sample_rate=RATE)
 
 
+def test_a_track_in_a_codec_that_nobody_knows_is_refused_with_the_remedy() -> None:
+    data = with_av(tone(48_000), 48_000, "webm", "libopus").replace(b"A_OPUS", b"A_XXXX")
+    with pytest.raises(InvalidAudio, match="codec is unknown"):
+        decode_audio(data, sample_rate=RATE)
+
+
 def test_limits_on_seconds_and_bytes_are_kept() -> None:
     data = with_soundfile(tone(RATE, 2.0), RATE, "WAV")
     with pytest.raises(InvalidAudio, match="longer than the 1 s"):

@@ -139,6 +139,9 @@ def _open_av(file: BinaryIO) -> tuple[int, Iterator[Samples]]:
         container.close()
         raise InvalidAudio("the file holds no audio track; give a recording, or a video that has sound")
     codec = container.streams.audio[0].codec_context
+    if codec is None:  # PyAV's way to say that FFmpeg knows no decoder
+        container.close()
+        raise InvalidAudio("the sound track's codec is unknown, or its header damaged; export it as WAV, AAC or Opus")
     try:
         _check_stream(codec.sample_rate, codec.channels)
     except InvalidAudio:
