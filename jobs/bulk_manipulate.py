@@ -175,7 +175,7 @@ def main(argv: Sequence[str]) -> int:
         print("Stopped. Give the same command again to go on.", file=sys.stderr)
         return 130
     except Exception as exc:
-        refusal = _refusal(exc)
+        refusal = refusal_in(exc)
         if refusal is None:
             raise
         print(f"{type(refusal).__name__}: {refusal}", file=sys.stderr)
@@ -195,7 +195,7 @@ def _place(config: BulkConfig) -> BulkConfig:
     return config.model_copy(update={"output": output, "manipulator": absolute_models(config.manipulator)})
 
 
-def _refusal(exc: BaseException | None) -> InvalidProgram | None:
+def refusal_in(exc: BaseException | None) -> InvalidProgram | None:
     """Return the InvalidProgram among an exception and its causes: workers' errors arrive wrapped."""
     while exc is not None and not isinstance(exc, InvalidProgram):
         exc = getattr(exc, "cause", None) or exc.__cause__

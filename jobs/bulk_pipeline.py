@@ -18,9 +18,9 @@ from soundguide.errors import InvalidConfig
 from soundguide.run_folder import RunFolder
 from soundguide.stages import EditFinisher, EditPreparer
 
-_CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: its slots stay full where one ends and the next begins
+CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: its slots stay full where one ends and the next begins
 _MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
-_LIGHT = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
+LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
 _BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
 _LEAST = 0.02  # CPUs to share out among actors where there is no room: they must start all the same
 
@@ -96,9 +96,9 @@ def edit_rows(
 
     from soundguide.manipulator import Manipulator  # loads torch: not before the manifest is known to be right
 
-    pool, manipulator = _fit(pool, manipulator)
+    pool, manipulator = fit_pool(pool, manipulator)
     rows_per_block = pool.rows_per_block or max(
-        1, min(_MAX_ROWS_PER_BLOCK, num_rows // (pool.num_actors * _CALLS_PER_ACTOR))
+        1, min(_MAX_ROWS_PER_BLOCK, num_rows // (pool.num_actors * CALLS_PER_ACTOR))
     )
     filesystem, manifest = folder.storage.arrow_filesystem(folder.manifest_uri)
     _, results = folder.storage.arrow_filesystem(folder.results_uri)
@@ -119,13 +119,13 @@ def edit_rows(
     context.execution_no_progress_timeout_s = pool.stall_seconds
 
     (
-        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=_LIGHT)
+        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=LIGHT_CPUS)
         .repartition(target_num_rows_per_block=rows_per_block)
         .map_batches(
             preparer.prepare_table,
             batch_size=rows_per_block,
             batch_format="pyarrow",
-            num_cpus=_LIGHT,
+            num_cpus=LIGHT_CPUS,
             udf_modifying_row_count=False,
         )
         .map_batches(
@@ -135,21 +135,21 @@ def edit_rows(
             batch_format="pyarrow",
             num_cpus=pool.cpus_per_actor,
             num_gpus=pool.gpus_per_actor,
-            compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=_CALLS_PER_ACTOR),
+            compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=CALLS_PER_ACTOR),
             udf_modifying_row_count=False,
         )
         .map_batches(
             finisher.finish_table,
             batch_size=rows_per_block,
             batch_format="pyarrow",
-            num_cpus=_LIGHT,
+            num_cpus=LIGHT_CPUS,
             udf_modifying_row_count=False,
         )
-        .write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": _LIGHT})
+        .write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": LIGHT_CPUS})
     )
 
 
-def _fit(pool: PoolConfig, manipulator: ManipulatorConfig) -> tuple[PoolConfig, ManipulatorConfig]:
+def fit_pool(pool: PoolConfig, manipulator: ManipulatorConfig) -> tuple[PoolConfig, ManipulatorConfig]:
     """Return the pool and the manipulator's config as this cluster has room for them: sizes, devices and threads."""
     import ray
 

@@ -38,7 +38,7 @@ def read_manifest(uri: str, storage: Storage) -> pa.Table:
     except SourceNotFound as exc:
         raise InvalidManifest(f"the manifest cannot be read: {exc}") from exc
     suffix = posixpath.splitext(uri.lower())[1]
-    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": _read_parquet}
+    readers = {".csv": read_csv, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet}
     if suffix not in readers:
         raise InvalidManifest(f"the manifest {uri} ends in {suffix!r}; write it as .csv, .jsonl or .parquet")
     try:
@@ -52,7 +52,7 @@ def read_manifest(uri: str, storage: Storage) -> pa.Table:
     _check_columns(table.column_names, uri)
     if table.num_rows == 0:
         raise InvalidManifest(f"the manifest {uri} has no rows; write one row per edit below the column names")
-    _check_ids(table["id"], uri, lambda: _line_numbers(data, suffix))
+    check_ids(table["id"], uri, lambda: line_numbers(data, suffix))
     return _normalise(table, base=posixpath.dirname(uri) or ".")
 
 
@@ -77,7 +77,8 @@ def _contents(table: pa.Table, names: list[str]) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*columns, pa.scalar("\x1f", pa.large_string()))
 
 
-def _read_csv(data: bytes) -> pa.Table:
+def read_csv(data: bytes) -> pa.Table:
+    """Return the rows of a CSV file as a table of texts; a byte-order mark is allowed."""
     data = data.removeprefix(b"\xef\xbb\xbf")
     names = [name.strip() for name in next(csv.reader(io.StringIO(data[: 1 << 20].decode("utf-8", "replace"))), [])]
     _check_repeated_names(names)
@@ -91,7 +92,8 @@ def _read_csv(data: bytes) -> pa.Table:
     )
 
 
-def _read_jsonl(data: bytes) -> pa.Table:
+def read_jsonl(data: bytes) -> pa.Table:
+    """Return the objects of a JSON Lines file as a table of texts, a column for each key."""
     # Not Arrow's reader: one column may mix numbers and texts, and a bad value concerns its row alone.
     rows: list[dict[str, object]] = []
     names: dict[str, None] = {}
@@ -116,7 +118,8 @@ def _as_text(value: object) -> str | None:
     return json.dumps(value)
 
 
-def _read_parquet(data: bytes) -> pa.Table:
+def read_parquet(data: bytes) -> pa.Table:
+    """Return the rows of a Parquet file as a table of texts; nested columns are refused."""
     table = pq.read_table(pa.BufferReader(data))
     _check_repeated_names(table.column_names)
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -150,7 +153,8 @@ def _check_columns(names: list[str], uri: str) -> None:
             )
 
 
-def _check_ids(ids: pa.ChunkedArray, uri: str, line_numbers: Callable[[], list[int]]) -> None:
+def check_ids(ids: pa.ChunkedArray, uri: str, line_numbers: Callable[[], list[int]]) -> None:
+    """Raise `InvalidProgram` that lists the ids that are empty or stand twice, with their lines where known."""
     ids = ids.fill_null("")
     counts = pc.value_counts(ids)
     bad = counts.field("values").filter(
@@ -174,7 +178,7 @@ def _listed(numbers: list[int]) -> str:
     return shown if len(numbers) <= 20 else f"{shown} and {len(numbers) - 20} more"
 
 
-def _line_numbers(data: bytes, suffix: str) -> list[int]:
+def line_numbers(data: bytes, suffix: str) -> list[int]:
     """Return the line of the file where each row starts (Parquet: the row's number); slow, for messages only."""
     if suffix == ".parquet":
         return []
@@ -194,11 +198,11 @@ def _normalise(table: pa.Table, *, base: str) -> pa.Table:
     names = ["id", *URI_COLUMNS, "seed", *(name for name in ("note", *OVERRIDES) if name in table.column_names)]
     blank = pa.repeat("", table.num_rows)
     columns = [table[name].fill_null("") if name in table.column_names else blank for name in names]
-    columns = [_resolve(c, base) if name in URI_COLUMNS else c for name, c in zip(names, columns, strict=True)]
+    columns = [resolve_uris(c, base) if name in URI_COLUMNS else c for name, c in zip(names, columns, strict=True)]
     return pa.table([pa.array(range(1, table.num_rows + 1), pa.int64()), *columns], ["row", *names])
 
 
-def _resolve(uris: pa.ChunkedArray | pa.Array, base: str) -> pa.ChunkedArray | pa.Array:
+def resolve_uris(uris: pa.ChunkedArray | pa.Array, base: str) -> pa.ChunkedArray | pa.Array:
     """Make relative URIs absolute; each distinct one is worked out once."""
     encoded = uris.dictionary_encode()
     encoded = encoded.combine_chunks() if isinstance(encoded, pa.ChunkedArray) else encoded

@@ -43,7 +43,7 @@ class World:
     audio: AudioEncoder
 
     def __init__(self, config: ManipulatorConfig) -> None:
-        self.device = torch.device(_device(config.device))
+        self.device = torch.device(device_name(config.device))
         generator = load_model(resolve_model(config.generator, "generator"), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text"), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio"), device=self.device)
@@ -175,7 +175,8 @@ def _expect(kind: type[Kind], loaded: LoadedModel, role: str) -> Kind:
     return loaded.module
 
 
-def _device(name: str) -> str:
+def device_name(name: str) -> str:
+    """Return the torch name of a configured device: 'auto' is a GPU where there is one."""
     if name == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if name.startswith("cuda") and not torch.cuda.is_available():

@@ -31,11 +31,11 @@ def test_an_echo_comes_after_the_sound_and_fades() -> None:
     was = power(before).sum(1)  # [B, F]
     tail = (power(after).sum(1) - was)[:, middle + 3 : middle + 25]
     echoing = tail[:, 0] > 10 * was[:, middle + 3]
-    assert 8 < int(echoing.sum()) < 30
+    assert 12 < int(echoing.sum()) < 40
     assert (tail[echoing].diff(dim=1) < 0.01 * tail[echoing, :1]).all()
 
 
-def test_another_sound_is_twelve_to_thirty_decibels_below() -> None:
+def test_another_sound_is_twelve_to_twenty_six_decibels_below() -> None:
     loud = torch.zeros(60, 64, 30)
     loud[:, :32] = 4.0
     loud[1::2] = loud[1::2].flip(1)  # half of them live in the upper bands, half in the lower ones
@@ -43,7 +43,7 @@ def test_another_sound_is_twelve_to_thirty_decibels_below() -> None:
     quiet = torch.where(loud == 0, power(mixed) - power(loud), 0).sum((1, 2))
     below = 10 * torch.log10(power(loud).sum((1, 2)) / quiet)[quiet > 1e-4 * quiet.max()]
     assert len(below) > 10
-    assert below.min() > 11.5 and below.max() < 31
+    assert below.min() > 11.5 and below.max() < 27
 
 
 def test_speed_moves_a_click_and_pitch_moves_a_tone() -> None:

@@ -18,7 +18,7 @@ _READ_VALUES = 1 << 18  # values read at once over all channels: memory stays fl
 _MIN_RATE_HZ, _MAX_RATE_HZ, _MAX_CHANNELS = 1_000, 768_000, 64
 # Containers that hold sound and nothing else by reference: playlists (HLS, DASH, concat) would let an upload open other
 # files and addresses.
-_CONTAINERS = (
+CONTAINERS = (
     "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,ogg,aac,mp3,wav,w64,flac,caf,aiff,au,amr,asf,avi,flv,mpegts,mpeg,ac3,eac3,wv"
 )
 
@@ -130,7 +130,7 @@ def _open_av(file: BinaryIO) -> tuple[int, Iterator[Samples]]:
     import av
 
     try:
-        container = av.open(file, mode="r", options={"format_whitelist": _CONTAINERS})
+        container = av.open(file, mode="r", options={"format_whitelist": CONTAINERS})
     except (av.FFmpegError, ValueError) as exc:
         raise InvalidAudio(
             f"the bytes are no sound file that can be read ({exc}); use WAV, FLAC, OGG, MP3, M4A or WebM"

@@ -20,10 +20,10 @@ ECHO_FRAMES = 48
 
 
 def augment(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
-    """Return the sounds at other speeds and pitches, in other rooms, over each other, through other microphones."""
+    """Return the sounds at other speeds and pitches, in other rooms, over each other, through noise and microphones."""
     log_mel = speed_and_pitch(log_mel, generator)
-    log_mel = echo(log_mel, config, generator)
-    return microphone(over_another(log_mel, config, generator), generator)
+    log_mel = over_another(echo(log_mel, config, generator), config, generator)
+    return microphone(hiss(log_mel, config, generator), generator)
 
 
 def speed_and_pitch(log_mel: Tensor, generator: torch.Generator) -> Tensor:
@@ -38,12 +38,12 @@ def speed_and_pitch(log_mel: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def echo(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
-    """Add to every second sound a room that fades by 60 dB in 0.15 to 1.5 s, 3 to 18 dB below the sound."""
+    """Add to seven sounds of ten a room that fades by 60 dB in 0.15 to 1.5 s, 3 to 18 dB below the sound."""
     num = len(log_mel)
     frame_rate = config.sample_rate / config.hop_samples
     fade = math.log(1e6) / (torch.exp(_draw(num, math.log(0.15), math.log(1.5), generator)) * frame_rate)  # per frame
     kernel = torch.exp(-fade[:, None] * torch.arange(ECHO_FRAMES))
-    wet = 10 ** _draw(num, -1.8, -0.3, generator) * (torch.rand(num, generator=generator) < 0.5)
+    wet = 10 ** _draw(num, -1.8, -0.3, generator) * (torch.rand(num, generator=generator) < 0.7)
     kernel = kernel / kernel.sum(1, keepdim=True) * wet[:, None]
     kernel[:, 0] += 1
     power = torch.exp(log_mel * _nepers(config)).transpose(0, 1)  # [M, B, F]
@@ -53,22 +53,22 @@ def echo(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> T
 
 
 def over_another(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
-    """Mix seven sounds of ten with another of the batch, 12 to 30 dB below."""
-    num = len(log_mel)
-    others = log_mel[torch.randperm(num, generator=generator).to(log_mel.device)]
-    nepers = _nepers(config)
+    """Mix eight sounds of ten with another of the batch, 12 to 26 dB below."""
+    others = log_mel[torch.randperm(len(log_mel), generator=generator).to(log_mel.device)]
+    return _with_below(log_mel, others, config, generator, below_db=(12.0, 26.0), share=0.8)
 
-    def level(x: Tensor) -> Tensor:
-        return (torch.logsumexp(x.flatten(1) * nepers, 1) / nepers)[:, None, None]
 
-    below = _draw(num, 12.0, 30.0, generator)[:, None, None].to(log_mel.device) / config.std_db
-    mixed = torch.rand(num, 1, 1, generator=generator).to(log_mel.device) < 0.7
-    others = torch.where(mixed, others - level(others) + level(log_mel) - below, log_mel.new_tensor(ABSENT))
-    return torch.logaddexp(log_mel * nepers, others * nepers) / nepers
+def hiss(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
+    """Add steady noise of some tilt to six sounds of ten, 12 to 40 dB below."""
+    num, mels, _ = log_mel.shape
+    band = torch.linspace(-1, 1, mels, device=log_mel.device)[None, :, None]
+    slope = _draw(num, -1.0, 0.6, generator)[:, None, None].to(log_mel.device)
+    noise = (slope * band).expand_as(log_mel)
+    return _with_below(log_mel, noise, config, generator, below_db=(12.0, 40.0), share=0.6)
 
 
 def microphone(log_mel: Tensor, generator: torch.Generator) -> Tensor:
-    """Change level, tilt and resonances."""
+    """Change level, tilt, resonances and the ends of the band."""
     num, mels, _ = log_mel.shape
 
     def draw(low: float, high: float) -> Tensor:
@@ -78,7 +78,31 @@ def microphone(log_mel: Tensor, generator: torch.Generator) -> Tensor:
     shape = draw(-0.6, 0.6) * band + draw(-0.8, 0.5)
     for _ in range(3):
         shape = shape + draw(-0.2, 0.2) * torch.cos(draw(1, 7) * math.pi * (band + draw(0, 2)))
+    shape = (
+        shape - draw(0, 5) * (band - draw(0.5, 1.0)).clamp_min(0) - draw(0, 5) * (-band - draw(0.8, 1.0)).clamp_min(0)
+    )
     return log_mel + shape
+
+
+def _with_below(
+    log_mel: Tensor,
+    other: Tensor,
+    config: LogMelConfig,
+    generator: torch.Generator,
+    *,
+    below_db: tuple[float, float],
+    share: float,
+) -> Tensor:
+    """Add ``other`` to a share of the rows, its power so many dB below the row's own."""
+    num, nepers = len(log_mel), _nepers(config)
+
+    def level(x: Tensor) -> Tensor:
+        return (torch.logsumexp(x.flatten(1) * nepers, 1) / nepers)[:, None, None]
+
+    below = _draw(num, *below_db, generator)[:, None, None].to(log_mel.device) / config.std_db
+    mixed = torch.rand(num, 1, 1, generator=generator).to(log_mel.device) < share
+    added = torch.where(mixed, other - level(other) + level(log_mel) - below, log_mel.new_tensor(ABSENT))
+    return torch.logaddexp(log_mel * nepers, added * nepers) / nepers
 
 
 def _nepers(config: LogMelConfig) -> float:

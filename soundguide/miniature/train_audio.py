@@ -136,7 +136,7 @@ def hidden_weights(model: SwinAudioEncoder) -> list[nn.Parameter]:
 
 
 def train_audio(
-    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 2000
+    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 2700
 ) -> SwinAudioEncoder:
     """Train (or go on training) the sound encoder in ``folder``; return the averaged one.
 

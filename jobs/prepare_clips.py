@@ -1,0 +1,284 @@
+r"""Turn videos and sounds into training clips with Ray Data: shards of sounds, frames, texts and their embeddings.
+
+a manifest of your own (CSV, JSON Lines or Parquet):
+  id,video,label
+  rain-1,videos/a.mp4,raining
+  storm,videos/b.webm,raining|thunderstorm
+
+  python jobs/prepare_clips.py --manifest clips.csv --output prepared
+
+  Columns: id, video (or audio, with an image or without), label (several with | between them) or text; optional:
+  split, source_id (the recording), start_seconds, end_seconds.
+
+VGG-Sound, its CSV and a folder of videos named like ---g-f_I2yQ_000001.mp4:
+  python jobs/prepare_clips.py --vggsound vggsound.csv --media videos --output prepared
+
+AudioSet, its lists and a folder of videos or sounds, here on S3:
+  python jobs/prepare_clips.py --audioset balanced_train_segments.csv,eval_segments.csv \
+      --class_names class_labels_indices.csv --media s3://bucket/audioset --output s3://bucket/prepared
+
+Folders that hold whole recordings, not trimmed clips: add --files recordings.
+
+The output folder has results/*.parquet (a row for each clip; those with status "ok" are samples), weak_partners/ and
+run.json. A run that was stopped goes on where it stopped when the same line is given again, and clips that joined the
+list or the folder since are added. The same line works after `ray job submit --working-dir . --`.
+"""
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+import time
+from argparse import ArgumentParser, RawDescriptionHelpFormatter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import yaml
+from pydantic import Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    CliSettingsSource,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+from rich.console import Console
+from rich.table import Table
+
+from bulk_manipulate import refusal_in
+from bulk_pipeline import PoolConfig, connect, is_submitted
+from clips_pipeline import prepare_rows
+from soundguide import __version__
+from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
+from soundguide.clips.facts import EmbedderConfig, EncoderFacts, read_encoder_facts
+from soundguide.clips.shards import open_shards, reconcile_clips, weak_partners_uri
+from soundguide.clips.sources import ClipRequests, Files, read_audioset, read_plain, read_vggsound
+from soundguide.clips.splits import SPLITS
+from soundguide.clips.weak_partners import write_tables
+from soundguide.config import describe
+from soundguide.errors import InvalidConfig
+from soundguide.models.manifest import MINIATURE
+from soundguide.run_folder import Facts, RunFolder, package_versions
+from soundguide.storage import Storage, StorageConfig, resolve_uri
+
+_NUM_ERRORS = 5
+_FRAME_SCALE = 2  # frames are kept at twice the side at which the encoder reads them: room for crops
+_HOW = {"device", "batch_size", "num_threads", "image_text"}  # how embeddings are made, but not what they are
+_USAGE = "python jobs/prepare_clips.py (--manifest | --vggsound | --audioset) LIST --output O [--any.nested.field V]"
+
+
+class ClipsConfig(BaseSettings):
+    model_config = SettingsConfigDict(
+        frozen=True, extra="forbid", cli_implicit_flags=True, cli_hide_none_type=True, cli_avoid_json=True
+    )
+
+    manifest: Annotated[str, Field(description="A manifest of clips: CSV, JSON Lines or Parquet.")] = ""
+    vggsound: Annotated[str, Field(description="VGG-Sound's CSV; with --media.")] = ""
+    audioset: Annotated[
+        tuple[str, ...], Field(description="AudioSet's segment CSVs, commas between; with --media and --class_names.")
+    ] = ()
+    class_names: Annotated[str, Field(description="AudioSet's class_labels_indices.csv.")] = ""
+    media: Annotated[str, Field(description="Folder of the data set's videos or sounds, at any depth.")] = ""
+    files: Annotated[Files, Field(description="What that folder's files hold: trimmed clips or whole recordings.")] = (
+        "clips"
+    )
+    output: Annotated[str, Field(description="Folder for the shards, the weak partners and run.json.")]
+    config: Annotated[str, Field(description="YAML file with any of these settings; flags win over it.")] = ""
+    validation_share: Annotated[
+        float, Field(ge=0, lt=1, description="Share of recordings to validate on, where the data says none.")
+    ] = 0.05
+    audio: Annotated[str, Field(description="Sound encoder whose rate sounds get: a model folder, or 'miniature'.")] = (
+        MINIATURE
+    )
+    sample_rate: Annotated[int, Field(ge=0, le=192_000, description="Another rate, Hz; 0: that encoder's.")] = 0
+    clip: Annotated[ClipSettings, Field(description="What a clip is.")] = ClipSettings()
+    embedder: Annotated[EmbedderConfig, Field(description="The image-text encoder.")] = EmbedderConfig()
+    limits: Annotated[ClipLimits, Field(description="What one clip's files may cost.")] = ClipLimits()
+    pool: Annotated[PoolConfig, Field(description="The actors that embed.")] = PoolConfig()
+    storage: Annotated[StorageConfig, Field(description="How files are reached.")] = StorageConfig()
+    strict: Annotated[bool, Field(description="Exit with 3 when some clips have errors.")] = False
+    address: Annotated[str, Field(description="Ray cluster; empty: that of the submitted job, or a private one.")] = ""
+    progress: Annotated[Literal["auto", "on", "off"], Field(description="Progress bars; auto: in a terminal.")] = "auto"
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        lists = [name for name in ("manifest", "vggsound", "audioset") if getattr(self, name)]
+        if len(lists) != 1:
+            raise ValueError(f"give one of manifest, vggsound and audioset, got {' and '.join(lists) or 'none'}")
+        needed = {"manifest": (), "vggsound": ("media",), "audioset": ("media", "class_names")}[lists[0]]
+        missing = [name for name in needed if not getattr(self, name)]
+        if missing:
+            raise ValueError(f"{lists[0]} needs {' and '.join(missing)} too. Add --{' and --'.join(missing)}")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        **_: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        # Flags and YAML only: a variable named OUTPUT or MEDIA in somebody's environment must not change a run.
+        return (init_settings,)
+
+
+def load_config(argv: Sequence[str]) -> ClipsConfig:
+    """Return the configuration of flags over YAML over defaults. Raises InvalidConfig; exits for --help."""
+    parser = ArgumentParser(
+        prog="prepare_clips.py", usage=_USAGE, description=__doc__, formatter_class=RawDescriptionHelpFormatter
+    )
+    flags = CliSettingsSource[Any](ClipsConfig, cli_parse_args=list(argv), root_parser=parser)
+    path = str(flags().get("config", ""))
+    try:
+        if path and not Path(path).is_file():
+            raise InvalidConfig(f"config is {path!r}, which is no file. Check the path")
+        layer = YamlConfigSettingsSource(ClipsConfig, yaml_file=path)() if path else {}
+        return ClipsConfig(_cli_settings_source=flags, **layer)
+    except ValidationError as exc:
+        raise InvalidConfig(describe(exc, "arguments")) from exc
+    except (yaml.YAMLError, UnicodeError, TypeError) as exc:
+        raise InvalidConfig(f"{path} is no YAML of settings ({exc}). Write one 'name: value' per line") from exc
+
+
+def read_requests(config: ClipsConfig, storage: Storage) -> ClipRequests:
+    share = config.validation_share
+    if config.manifest:
+        return read_plain(config.manifest, storage, validation_share=share)
+    media = resolve_uri(config.media, base=".")  # workers stand in another folder
+    if config.vggsound:
+        return read_vggsound(config.vggsound, media, storage, files=config.files, validation_share=share)
+    return read_audioset(
+        config.audioset, config.class_names, media, storage, files=config.files, validation_share=share
+    )
+
+
+def run(config: ClipsConfig, console: Console) -> int:
+    """Run the job; return the exit code. Raises InvalidProgram, before any model loads where that can be known."""
+    storage = Storage(config.storage)
+    requests = read_requests(config, storage)
+    config = _place(config)
+    facts = read_encoder_facts(
+        image_text=config.embedder.image_text, audio=config.audio, sample_rate=config.sample_rate
+    )
+    folder, identity = RunFolder(config.output, storage), identify(config, facts)
+    config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
+    complete = folder.claim(identity, requests.table)
+    record: Facts = {
+        "identity": identity,
+        "config": config.model_dump(mode="json"),
+        "config_hash": config_hash,
+        "models": dict(facts.digests),
+        "version": __version__,
+        "versions": package_versions(),
+    }
+    started, num_before = time.monotonic(), folder.count_done(config_hash)
+    if not complete:
+        folder.write_record({**record, "status": "running"})
+        bars = sys.stdout.isatty() if config.progress == "auto" else config.progress == "on"
+        side = _FRAME_SCALE * facts.resolution
+        with connect(config.address, config.pool):
+            prepare_rows(
+                folder,
+                ClipDecoder(facts.sample_rate, side, config.clip, config.limits, storage),
+                config.embedder,
+                pool=config.pool,
+                num_rows=requests.table.num_rows - num_before,
+                config_hash=config_hash,
+                progress=bars,
+            )
+    rows = reconcile_clips(folder, requests.table, embed_dim=facts.embed_dim)
+    summary = summarise(rows, requests)
+    summary |= {"computed": rows.num_rows - num_before, "seconds": round(time.monotonic() - started, 1)}
+    if not complete:
+        tables = write_tables(open_shards(folder, embed_dim=facts.embed_dim), weak_partners_uri(folder), storage)
+        partners = {split: dataclasses.asdict(table) for split, table in tables.items()}
+        folder.write_record({**record, "status": "complete", "weak_partners": partners, **summary})
+    show(console, summary, rows, config.output)
+    return 3 if config.strict and summary["error"] else 0
+
+
+def identify(config: ClipsConfig, facts: EncoderFacts) -> Facts:
+    """Return all that decides what a clip becomes: an output folder belongs to one such identity."""
+    return {
+        "clip": config.clip.model_dump(mode="json"),
+        "limits": config.limits.model_dump(mode="json"),
+        "embedder": config.embedder.model_dump(mode="json", exclude=_HOW),
+        "sample_rate": facts.sample_rate,
+        "validation_share": config.validation_share,
+        "models": dict(facts.digests),
+        "version": __version__,
+    }
+
+
+def summarise(rows: pa.Table, requests: ClipRequests) -> Facts:
+    """Return the counts of what `reconcile_clips` gave: in all, by outcome, by kind of error and by split."""
+    good = rows.filter(pc.equal(rows["status"], "ok"))
+    kinds = pc.value_counts(rows.filter(pc.equal(rows["status"], "error"))["error_kind"]).to_pylist()
+    return {
+        "rows": rows.num_rows,
+        "ok": good.num_rows,
+        "error": rows.num_rows - good.num_rows,
+        "errors": {kind["values"]: kind["counts"] for kind in sorted(kinds, key=lambda kind: -kind["counts"])},
+        "splits": {split: pc.sum(pc.equal(good["split"], split)).as_py() or 0 for split in SPLITS},
+        "without_frame": pc.sum(pc.invert(good["has_frame"])).as_py() or 0,
+        "without_file": requests.num_missing,
+        "without_file_examples": list(requests.missing),
+    }
+
+
+def show(console: Console, summary: Facts, rows: pa.Table, output: str) -> None:
+    """Print the counts, the most common errors with an example of each, and where the clips are."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    table.add_row("clips", f"{summary['rows']:,}: {summary['ok']:,} ok, {summary['error']:,} with errors")
+    table.add_row("splits", ", ".join(f"{count:,} {split}" for split, count in summary["splits"].items()))
+    if summary["without_file"]:
+        examples = ", ".join(summary["without_file_examples"])
+        table.add_row("left out", f"{summary['without_file']:,} that have no file, such as {examples}", style="yellow")
+    if summary["without_frame"]:
+        table.add_row("sound alone", f"{summary['without_frame']:,} have no frame")
+    now = f" in {summary['seconds']:,} s" if summary["computed"] else ", all were done before"
+    table.add_row("computed now", f"{summary['computed']:,}{now}")
+    failed = rows.filter(pc.equal(rows["status"], "error"))
+    for kind, count in list(summary["errors"].items())[:_NUM_ERRORS]:
+        example = failed.filter(pc.equal(failed["error_kind"], kind)).slice(0, 1).to_pylist()[0]
+        table.add_row(f"{count:,} x {kind}", f"{example['id']!r}: {example['error']:.160}", style="yellow")
+    table.add_row("look at", output, style="bold")
+    console.print(table)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program with the arguments `argv`; return its exit code."""
+    try:
+        return run(load_config(argv), Console())
+    except KeyboardInterrupt:
+        print("Stopped. Give the same command again to go on.", file=sys.stderr)
+        return 130
+    except Exception as exc:
+        refusal = refusal_in(exc)
+        if refusal is None:
+            raise
+        print(f"{type(refusal).__name__}: {refusal}", file=sys.stderr)
+        return 2
+
+
+def _place(config: ClipsConfig) -> ClipsConfig:
+    """Return the config with absolute folders, for actors may work in another; a submitted job must name them so."""
+    if is_submitted():
+        if "://" not in config.output and not os.path.isabs(config.output):
+            raise InvalidConfig(
+                f"output is {config.output!r}, relative to the job's own working folder, which is deleted after it. "
+                "Give a path like /mnt/shared/out that all machines see, or s3://bucket/folder"
+            )
+        return config
+    names = {name: getattr(config.embedder, name) for name in ("image_text", "wordnet")}
+    folders = {name: os.path.abspath(path) for name, path in names.items() if path and path != MINIATURE}
+    output = resolve_uri(config.output, base=".")
+    return config.model_copy(update={"output": output, "embedder": config.embedder.model_copy(update=folders)})
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
