@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from soundguide.config import ManipulatorConfig
     from soundguide.manipulator import Manipulator
     from soundguide.miniature.reader import SceneReader
+    from soundguide.storage import Storage
 
 USE_GPU = os.environ.get("SOUNDGUIDE_TEST_GPU") == "1"
 
@@ -136,6 +137,28 @@ def rain_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run("miniature", "synthesise", "raining", "--seconds", "1.2", "-o", path)
     assert result.exit_code == 0, result.output
     return path
+
+
+@pytest.fixture(scope="module")
+def s3() -> Iterator[Storage]:
+    """Serve S3 on loopback, with an empty bucket called ``bucket``."""
+    from soundguide.storage import Storage, StorageConfig
+
+    server_module = pytest.importorskip("moto.server", reason="needs an S3 server: pip install 'moto[server]'")
+    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ACCESS_KEY_ID", "test")
+        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
+        patch.delenv("AWS_PROFILE", raising=False)
+        host, port = server.get_host_and_port()
+        storage = Storage(StorageConfig(endpoint_url=f"http://{host}:{port}", region="eu-central-1"))
+        store = storage._s3()
+        if store.exists("bucket"):  # all of moto's servers in a process share what they store
+            store.rm("bucket", recursive=True)
+        store.mkdir("bucket")
+        yield storage
+    server.stop()
 
 
 @pytest.fixture(scope="session")

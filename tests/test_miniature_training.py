@@ -31,7 +31,7 @@ def run(folder: Path, stop_at: int | None, *, by_muon: bool = False) -> torch.Te
     module = nn.Linear(3, 1)
     matrices = [module.weight] if by_muon else []
     training = Training(
-        module, folder, num_steps=40, learning_rate=0.3, matrices=matrices, matrix_rate=0.3, average_over=5
+        module, folder, num_steps=40, learning_rate=0.3, matrices=matrices, matrix_rate=0.5, average_over=5
     )
     for step in training.steps():
         x = torch.randn(16, 3, generator=training.generator)

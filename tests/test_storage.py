@@ -4,7 +4,6 @@ import errno
 import os
 import pickle
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pyarrow.fs
@@ -15,22 +14,6 @@ from soundguide.errors import InvalidConfig, SourceNotFound
 from soundguide.storage import Storage, StorageConfig, escape_id, join_uri, resolve_uri
 
 STORAGE = Storage()
-
-
-@pytest.fixture(scope="module")
-def s3() -> Iterator[Storage]:
-    server_module = pytest.importorskip("moto.server", reason="needs an S3 server: pip install 'moto[server]'")
-    server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
-        patch.delenv("AWS_PROFILE", raising=False)
-        host, port = server.get_host_and_port()
-        storage = Storage(StorageConfig(endpoint_url=f"http://{host}:{port}", region="eu-central-1"))
-        storage._s3().mkdir("bucket")
-        yield storage
-    server.stop()
 
 
 @pytest.mark.parametrize("as_uri", [str, Path.as_uri])

@@ -10,7 +10,6 @@ import pyarrow.dataset as ds
 import pyarrow.parquet as pq
 import pytest
 from numpy.typing import NDArray
-from test_storage import s3  # noqa: F401 - a fixture
 
 from soundguide.clips.tables import DECODED_SCHEMA, blank_media, clip_table
 from soundguide.clips.weak_partners import WeakPartners, fetch_table, write_tables
@@ -157,13 +156,12 @@ def test_a_remote_table_is_copied_once_and_then_mapped(tables: Path, tmp_path: P
 
 
 @pytest.mark.s3
-def test_a_table_on_s3_is_the_same_table(request: pytest.FixtureRequest, tables: Path, tmp_path: Path) -> None:
-    storage: Storage = request.getfixturevalue("s3")
+def test_a_table_on_s3_is_the_same_table(s3: Storage, tables: Path, tmp_path: Path) -> None:
     shards = write(tmp_path / "s", [IDS])
     for _ in range(2):  # the second writing removes the files of the first
-        write_tables(shards, "s3://bucket/weak", storage)
-    assert len(storage.list("s3://bucket/weak/train")) == 4
-    local = fetch_table("s3://bucket/weak/train", storage, cache=tmp_path / "cache")
+        write_tables(shards, "s3://bucket/weak", s3)
+    assert len(s3.list("s3://bucket/weak/train")) == 4
+    local = fetch_table("s3://bucket/weak/train", s3, cache=tmp_path / "cache")
     assert draw(WeakPartners(local), ["rain-1"]) == draw(WeakPartners(tables / "train"), ["rain-1"])
 
 
