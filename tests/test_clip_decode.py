@@ -189,11 +189,7 @@ def test_damage_inside_the_sound_and_the_pictures_is_an_invalid_edit(film: Path)
     rng = np.random.default_rng(0)
     for place in rng.integers(200, len(data) - 200, 400):
         data[place] ^= 0xFF
-    for cut in (
-        lambda: cut_sound(bytes(data), sample_rate=RATE, span=Span(0, 3), limits=LIMITS),
-        lambda: cut_frame(bytes(data), seconds=1.5, side=32, limits=LIMITS),
-    ):
-        try:
-            cut()
-        except (InvalidAudio, InvalidImage):
-            continue  # nothing else may come out
+    with pytest.raises((InvalidAudio, InvalidImage)):
+        cut_sound(bytes(data), sample_rate=RATE, span=Span(0, 3), limits=LIMITS)
+    with pytest.raises((InvalidAudio, InvalidImage)):
+        cut_frame(bytes(data), seconds=1.5, side=32, limits=LIMITS)

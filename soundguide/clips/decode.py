@@ -70,7 +70,6 @@ def cut_sound(data: bytes, *, sample_rate: int, span: Span, limits: ClipLimits) 
     """
     first, last = round(span.start * sample_rate), round(span.end * sample_rate)
     sound_limits = AudioLimits(limits.max_file_mib * _MIB, limits.max_file_seconds, limits.min_clip_seconds)
-    _check_sound_track(data)
     kept: list[Samples] = []
     position = 0
     with contextlib.closing(
@@ -239,17 +238,6 @@ def _open_container(data: bytes) -> "InputContainer":
             f"the {len(data)} bytes are no video or sound that can be read ({exc}); use MP4, WebM or MKV, and see that "
             "the download is complete"
         ) from exc
-
-
-def _check_sound_track(data: bytes) -> None:
-    """Raise `InvalidAudio` for a track in a codec that FFmpeg does not know; other readers may know the container."""
-    try:
-        container = _open_container(data)
-    except InvalidAudio:
-        return
-    with container:
-        if container.streams.audio and container.streams.audio[0].codec_context is None:
-            raise InvalidAudio("the sound track's codec is unknown, or its header damaged; export it as AAC or Opus")
 
 
 def _picture_track(container: "InputContainer", limits: ClipLimits) -> "VideoStream":
