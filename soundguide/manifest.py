@@ -5,7 +5,7 @@ import difflib
 import io
 import json
 import posixpath
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -19,6 +19,7 @@ from soundguide.storage import Storage, resolve_uri
 URI_COLUMNS = ("audio", "image", "latent")
 OVERRIDES = tuple(EditSettings.model_fields)
 _COLUMNS = ("id", *URI_COLUMNS, "seed", "note", *OVERRIDES)
+_WANTED = (("id",), ("audio", "text"), ("image", "seed", "latent"))
 _MAX_LISTED = 200  # repeated ids shown; the message must stay readable when a million rows share one
 
 
@@ -33,12 +34,31 @@ def read_manifest(uri: str, storage: Storage) -> pa.Table:
     Raises:
         InvalidManifest: it cannot be read, has no rows, lacks a column, has an unknown one, or repeats or omits an id.
     """
+    table = read_table(
+        uri,
+        storage,
+        row_is="edit",
+        known=_COLUMNS,
+        wanted=_WANTED,
+        described=f"{', '.join(_COLUMNS[:6])} and the settings {', '.join(OVERRIDES)}",
+    )
+    return _normalise(table, base=posixpath.dirname(uri) or ".")
+
+
+def read_table(
+    uri: str, storage: Storage, *, row_is: str, known: Sequence[str], wanted: Sequence[Sequence[str]], described: str
+) -> pa.Table:
+    """Read a table of texts, null where nothing is given, whose columns are ``known`` and whose ids are unique.
+
+    ``row_is``: what one row describes. ``wanted``: of each group of names at least one must be a column.
+    ``described``: the known columns as a message tells them. Raises `InvalidManifest` as `read_manifest` does.
+    """
     try:
         data = storage.read_bytes(uri)
     except SourceNotFound as exc:
         raise InvalidManifest(f"the manifest cannot be read: {exc}") from exc
     suffix = posixpath.splitext(uri.lower())[1]
-    readers = {".csv": read_csv, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet}
+    readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": _read_parquet}
     if suffix not in readers:
         raise InvalidManifest(f"the manifest {uri} ends in {suffix!r}; write it as .csv, .jsonl or .parquet")
     try:
@@ -49,11 +69,11 @@ def read_manifest(uri: str, storage: Storage) -> pa.Table:
         raise InvalidManifest(
             f"the manifest {uri} cannot be read as {suffix[1:]} ({exc}); correct it, or export it again as UTF-8"
         ) from exc
-    _check_columns(table.column_names, uri)
+    _check_columns(table.column_names, uri, known=known, wanted=wanted, described=described)
     if table.num_rows == 0:
-        raise InvalidManifest(f"the manifest {uri} has no rows; write one row per edit below the column names")
-    check_ids(table["id"], uri, lambda: line_numbers(data, suffix))
-    return _normalise(table, base=posixpath.dirname(uri) or ".")
+        raise InvalidManifest(f"the manifest {uri} has no rows; write one row per {row_is} below the column names")
+    _check_ids(table["id"], uri, lambda: _line_numbers(data, suffix))
+    return table
 
 
 def write_manifest(table: pa.Table, uri: str, storage: Storage) -> None:
@@ -77,8 +97,7 @@ def _contents(table: pa.Table, names: list[str]) -> pa.ChunkedArray:
     return pc.binary_join_element_wise(*columns, pa.scalar("\x1f", pa.large_string()))
 
 
-def read_csv(data: bytes) -> pa.Table:
-    """Return the rows of a CSV file as a table of texts; a byte-order mark is allowed."""
+def _read_csv(data: bytes) -> pa.Table:
     data = data.removeprefix(b"\xef\xbb\xbf")
     names = [name.strip() for name in next(csv.reader(io.StringIO(data[: 1 << 20].decode("utf-8", "replace"))), [])]
     _check_repeated_names(names)
@@ -92,8 +111,7 @@ def read_csv(data: bytes) -> pa.Table:
     )
 
 
-def read_jsonl(data: bytes) -> pa.Table:
-    """Return the objects of a JSON Lines file as a table of texts, a column for each key."""
+def _read_jsonl(data: bytes) -> pa.Table:
     # Not Arrow's reader: one column may mix numbers and texts, and a bad value concerns its row alone.
     rows: list[dict[str, object]] = []
     names: dict[str, None] = {}
@@ -118,8 +136,7 @@ def _as_text(value: object) -> str | None:
     return json.dumps(value)
 
 
-def read_parquet(data: bytes) -> pa.Table:
-    """Return the rows of a Parquet file as a table of texts; nested columns are refused."""
+def _read_parquet(data: bytes) -> pa.Table:
     table = pq.read_table(pa.BufferReader(data))
     _check_repeated_names(table.column_names)
     for name, column in zip(table.column_names, table.columns, strict=True):
@@ -134,27 +151,28 @@ def _check_repeated_names(names: list[str]) -> None:
         raise InvalidManifest(f"has several columns of the name {', '.join(map(repr, repeated))}; keep one of each")
 
 
-def _check_columns(names: list[str], uri: str) -> None:
+def _check_columns(
+    names: list[str], uri: str, *, known: Sequence[str], wanted: Sequence[Sequence[str]], described: str
+) -> None:
     """Refuse unknown columns first: a misspelt one is why another is missing."""
     unknown = []
-    for name in sorted(set(names) - set(_COLUMNS)):
-        near = difflib.get_close_matches(name.lower(), _COLUMNS, n=1)
+    for name in sorted(set(names) - set(known)):
+        near = difflib.get_close_matches(name.lower(), known, n=1)
         unknown.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
     if unknown:
         raise InvalidManifest(
             f"the manifest {uri} has unknown columns: {', '.join(unknown)}. Rename or remove them; known are "
-            f"{', '.join(_COLUMNS[:6])} and the settings {', '.join(OVERRIDES)}"
+            f"{described}"
         )
-    for wanted in (("id",), ("audio", "text"), ("image", "seed", "latent")):
-        if not set(wanted) & set(names):
+    for group in wanted:
+        if not set(group) & set(names):
             raise InvalidManifest(
-                f"the manifest {uri} lacks the column {' or '.join(wanted)}; it has {', '.join(names) or 'none'}. "
+                f"the manifest {uri} lacks the column {' or '.join(group)}; it has {', '.join(names) or 'none'}. "
                 "Add it to the header and to every row"
             )
 
 
-def check_ids(ids: pa.ChunkedArray, uri: str, line_numbers: Callable[[], list[int]]) -> None:
-    """Raise `InvalidProgram` that lists the ids that are empty or stand twice, with their lines where known."""
+def _check_ids(ids: pa.ChunkedArray, uri: str, line_numbers: Callable[[], list[int]]) -> None:
     ids = ids.fill_null("")
     counts = pc.value_counts(ids)
     bad = counts.field("values").filter(
@@ -178,7 +196,7 @@ def _listed(numbers: list[int]) -> str:
     return shown if len(numbers) <= 20 else f"{shown} and {len(numbers) - 20} more"
 
 
-def line_numbers(data: bytes, suffix: str) -> list[int]:
+def _line_numbers(data: bytes, suffix: str) -> list[int]:
     """Return the line of the file where each row starts (Parquet: the row's number); slow, for messages only."""
     if suffix == ".parquet":
         return []

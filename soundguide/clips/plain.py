@@ -1,7 +1,5 @@
 """Plain manifests of clips: CSV, JSON Lines or Parquet, checked as a whole."""
 
-import csv
-import difflib
 import json
 import math
 import posixpath
@@ -9,8 +7,8 @@ import posixpath
 import pyarrow as pa
 
 from soundguide.clips.tables import SEPARATOR
-from soundguide.errors import InvalidManifest, SourceNotFound
-from soundguide.manifest import check_ids, line_numbers, read_csv, read_jsonl, read_parquet, resolve_uris
+from soundguide.errors import InvalidManifest
+from soundguide.manifest import read_table, resolve_uris
 from soundguide.storage import Storage
 
 MEDIA_COLUMNS = ("video", "audio", "image")
@@ -26,45 +24,8 @@ def read_rows(uri: str, storage: Storage) -> dict[str, list[object]]:
         InvalidManifest: it cannot be read, has no rows, lacks a column, has an unknown one, repeats or omits an id, or
             has a time that is no number.
     """
-    try:
-        data = storage.read_bytes(uri)
-    except SourceNotFound as exc:
-        raise InvalidManifest(f"the manifest cannot be read: {exc}") from exc
-    suffix = posixpath.splitext(uri.lower())[1]
-    readers = {".csv": read_csv, ".jsonl": read_jsonl, ".ndjson": read_jsonl, ".parquet": read_parquet}
-    if suffix not in readers:
-        raise InvalidManifest(f"the manifest {uri} ends in {suffix!r}; write it as .csv, .jsonl or .parquet")
-    try:
-        table = readers[suffix](data)
-    except InvalidManifest as exc:
-        raise InvalidManifest(f"the manifest {uri} {exc}") from exc
-    except (pa.ArrowException, UnicodeError, OSError, csv.Error) as exc:
-        raise InvalidManifest(
-            f"the manifest {uri} cannot be read as {suffix[1:]} ({exc}); correct it, or export it again as UTF-8"
-        ) from exc
-    _check_columns(table.column_names, uri)
-    if table.num_rows == 0:
-        raise InvalidManifest(f"the manifest {uri} has no rows; write one row per clip below the column names")
-    check_ids(table["id"], uri, lambda: line_numbers(data, suffix))
+    table = read_table(uri, storage, row_is="clip", known=_COLUMNS, wanted=_WANTED, described=", ".join(_COLUMNS))
     return _columns(table, uri)
-
-
-def _check_columns(names: list[str], uri: str) -> None:
-    unknown = []
-    for name in sorted(set(names) - set(_COLUMNS)):
-        near = difflib.get_close_matches(name.lower(), _COLUMNS, n=1)
-        unknown.append(f"{name!r}" + (f" (did you mean {near[0]!r}?)" if near else ""))
-    if unknown:  # first: a misspelt column is why another is missing
-        raise InvalidManifest(
-            f"the manifest {uri} has unknown columns: {', '.join(unknown)}. Rename or remove them; known are "
-            f"{', '.join(_COLUMNS)}"
-        )
-    for wanted in _WANTED:
-        if not set(wanted) & set(names):
-            raise InvalidManifest(
-                f"the manifest {uri} lacks the column {' or '.join(wanted)}; it has {', '.join(names) or 'none'}. "
-                "Add it to the header and to every row"
-            )
 
 
 def _columns(table: pa.Table, uri: str) -> dict[str, list[object]]:
