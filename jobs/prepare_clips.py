@@ -25,33 +25,20 @@ list or the folder since are added. The same line works after `ray job submit --
 """
 
 import dataclasses
-import hashlib
-import json
 import os
 import sys
 import time
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
 from collections.abc import Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-import yaml
-from pydantic import Field, ValidationError, model_validator
-from pydantic_settings import (
-    BaseSettings,
-    CliSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
-)
+from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
-from bulk_manipulate import refusal_in
-from bulk_pipeline import PoolConfig, connect, is_submitted
-from clips_pipeline import prepare_rows
+from data_pipeline import PoolConfig, connect, stream_rows
+from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
 from soundguide import __version__
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.facts import EmbedderConfig, EncoderFacts, read_encoder_facts
@@ -59,23 +46,18 @@ from soundguide.clips.shards import open_shards, reconcile_clips, weak_partners_
 from soundguide.clips.sources import ClipRequests, Files, read_audioset, read_plain, read_vggsound
 from soundguide.clips.splits import SPLITS
 from soundguide.clips.weak_partners import write_tables
-from soundguide.config import describe
-from soundguide.errors import InvalidConfig
 from soundguide.models.manifest import MINIATURE
-from soundguide.run_folder import Facts, RunFolder, package_versions
-from soundguide.storage import Storage, StorageConfig, resolve_uri
+from soundguide.run_folder import Facts, RunFolder, describe_run
+from soundguide.storage import Storage, resolve_uri
 
 _NUM_ERRORS = 5
+_MAX_ROWS_PER_BLOCK = 128  # of clips of 10 s: below the 128 MiB at which Ray Data cuts blocks anyway
 _FRAME_SCALE = 2  # frames are kept at twice the side at which the encoder reads them: room for crops
 _HOW = {"device", "batch_size", "num_threads", "image_text"}  # how embeddings are made, but not what they are
 _USAGE = "python jobs/prepare_clips.py (--manifest | --vggsound | --audioset) LIST --output O [--any.nested.field V]"
 
 
-class ClipsConfig(BaseSettings):
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", cli_implicit_flags=True, cli_hide_none_type=True, cli_avoid_json=True
-    )
-
+class ClipsConfig(JobConfig):
     manifest: Annotated[str, Field(description="A manifest of clips: CSV, JSON Lines or Parquet.")] = ""
     vggsound: Annotated[str, Field(description="VGG-Sound's CSV; with --media.")] = ""
     audioset: Annotated[
@@ -87,7 +69,6 @@ class ClipsConfig(BaseSettings):
         "clips"
     )
     output: Annotated[str, Field(description="Folder for the shards, the weak partners and run.json.")]
-    config: Annotated[str, Field(description="YAML file with any of these settings; flags win over it.")] = ""
     validation_share: Annotated[
         float, Field(ge=0, lt=1, description="Share of recordings to validate on, where the data says none.")
     ] = 0.05
@@ -99,10 +80,6 @@ class ClipsConfig(BaseSettings):
     embedder: Annotated[EmbedderConfig, Field(description="The image-text encoder.")] = EmbedderConfig()
     limits: Annotated[ClipLimits, Field(description="What one clip's files may cost.")] = ClipLimits()
     pool: Annotated[PoolConfig, Field(description="The actors that embed.")] = PoolConfig()
-    storage: Annotated[StorageConfig, Field(description="How files are reached.")] = StorageConfig()
-    strict: Annotated[bool, Field(description="Exit with 3 when some clips have errors.")] = False
-    address: Annotated[str, Field(description="Ray cluster; empty: that of the submitted job, or a private one.")] = ""
-    progress: Annotated[Literal["auto", "on", "off"], Field(description="Progress bars; auto: in a terminal.")] = "auto"
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
@@ -114,34 +91,6 @@ class ClipsConfig(BaseSettings):
         if missing:
             raise ValueError(f"{lists[0]} needs {' and '.join(missing)} too. Add --{' and --'.join(missing)}")
         return self
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # Flags and YAML only: a variable named OUTPUT or MEDIA in somebody's environment must not change a run.
-        return (init_settings,)
-
-
-def load_config(argv: Sequence[str]) -> ClipsConfig:
-    """Return the configuration of flags over YAML over defaults. Raises InvalidConfig; exits for --help."""
-    parser = ArgumentParser(
-        prog="prepare_clips.py", usage=_USAGE, description=__doc__, formatter_class=RawDescriptionHelpFormatter
-    )
-    flags = CliSettingsSource[Any](ClipsConfig, cli_parse_args=list(argv), root_parser=parser)
-    path = str(flags().get("config", ""))
-    try:
-        if path and not Path(path).is_file():
-            raise InvalidConfig(f"config is {path!r}, which is no file. Check the path")
-        layer = YamlConfigSettingsSource(ClipsConfig, yaml_file=path)() if path else {}
-        return ClipsConfig(_cli_settings_source=flags, **layer)
-    except ValidationError as exc:
-        raise InvalidConfig(describe(exc, "arguments")) from exc
-    except (yaml.YAMLError, UnicodeError, TypeError) as exc:
-        raise InvalidConfig(f"{path} is no YAML of settings ({exc}). Write one 'name: value' per line") from exc
 
 
 def read_requests(config: ClipsConfig, storage: Storage) -> ClipRequests:
@@ -165,30 +114,26 @@ def run(config: ClipsConfig, console: Console) -> int:
         image_text=config.embedder.image_text, audio=config.audio, sample_rate=config.sample_rate
     )
     folder, identity = RunFolder(config.output, storage), identify(config, facts)
-    config_hash = hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16]
-    complete = folder.claim(identity, requests.table)
-    record: Facts = {
-        "identity": identity,
-        "config": config.model_dump(mode="json"),
-        "config_hash": config_hash,
-        "models": dict(facts.digests),
-        "version": __version__,
-        "versions": package_versions(),
-    }
+    record = describe_run(identity, config.model_dump(mode="json"), facts.digests)
+    complete, config_hash = folder.claim(identity, requests.table), record["config_hash"]
     started, num_before = time.monotonic(), folder.count_done(config_hash)
     if not complete:
         folder.write_record({**record, "status": "running"})
-        bars = sys.stdout.isatty() if config.progress == "auto" else config.progress == "on"
+        from soundguide.clips.embed import ClipEmbedder  # loads torch: not before the requests are known to be right
+
         side = _FRAME_SCALE * facts.resolution
         with connect(config.address, config.pool):
-            prepare_rows(
+            stream_rows(
                 folder,
-                ClipDecoder(facts.sample_rate, side, config.clip, config.limits, storage),
+                ClipDecoder(facts.sample_rate, side, config.clip, config.limits, storage).decode_table,
+                ClipEmbedder,
                 config.embedder,
                 pool=config.pool,
+                calls_per_actor=1,
+                max_rows_per_block=_MAX_ROWS_PER_BLOCK,
                 num_rows=requests.table.num_rows - num_before,
                 config_hash=config_hash,
-                progress=bars,
+                progress=config.shows_bars,
             )
     rows = reconcile_clips(folder, requests.table, embed_dim=facts.embed_dim)
     summary = summarise(rows, requests)
@@ -252,32 +197,15 @@ def show(console: Console, summary: Facts, rows: pa.Table, output: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
-    try:
-        return run(load_config(argv), Console())
-    except KeyboardInterrupt:
-        print("Stopped. Give the same command again to go on.", file=sys.stderr)
-        return 130
-    except Exception as exc:
-        refusal = refusal_in(exc)
-        if refusal is None:
-            raise
-        print(f"{type(refusal).__name__}: {refusal}", file=sys.stderr)
-        return 2
+    return exit_code_of(lambda: run(load_config(ClipsConfig, argv, usage=_USAGE, description=str(__doc__)), Console()))
 
 
 def _place(config: ClipsConfig) -> ClipsConfig:
     """Return the config with absolute folders, for actors may work in another; a submitted job must name them so."""
-    if is_submitted():
-        if "://" not in config.output and not os.path.isabs(config.output):
-            raise InvalidConfig(
-                f"output is {config.output!r}, relative to the job's own working folder, which is deleted after it. "
-                "Give a path like /mnt/shared/out that all machines see, or s3://bucket/folder"
-            )
-        return config
-    names = {name: getattr(config.embedder, name) for name in ("image_text", "wordnet")}
+    names = {} if is_submitted() else {name: getattr(config.embedder, name) for name in ("image_text", "wordnet")}
     folders = {name: os.path.abspath(path) for name, path in names.items() if path and path != MINIATURE}
-    output = resolve_uri(config.output, base=".")
-    return config.model_copy(update={"output": output, "embedder": config.embedder.model_copy(update=folders)})
+    embedder = config.embedder.model_copy(update=folders)
+    return config.model_copy(update={"output": place_output(config.output), "embedder": embedder})
 
 
 if __name__ == "__main__":

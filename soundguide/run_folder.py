@@ -1,8 +1,9 @@
 """The output folder of a bulk run: whose it is, what is in it, and whether every row of the manifest has its result."""
 
+import hashlib
 import json
 import platform
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -170,7 +171,19 @@ def identify(edit: EditSettings, limits: SourceLimits, manipulator: ManipulatorC
     }
 
 
-def package_versions() -> dict[str, str]:
+def describe_run(identity: Facts, config: Facts, digests: Iterable[tuple[str, str]]) -> Facts:
+    """Return what ``run.json`` says of a run from its start: `identity`, its hash, `config`, models and versions."""
+    return {
+        "identity": identity,
+        "config": config,
+        "config_hash": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()[:16],
+        "models": dict(digests),
+        "version": __version__,
+        "versions": _package_versions(),
+    }
+
+
+def _package_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide what comes out."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:

@@ -13,6 +13,8 @@ from test_stages import noise
 from tiny_world import SAMPLE_RATE
 
 import bulk_manipulate
+from bulk_manipulate import BulkConfig
+from job_config import load_config
 from soundguide.audio.decode import encode_wav
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint, InvalidEdit, SourceNotFound
@@ -67,7 +69,7 @@ def test_a_second_run_computes_nothing(
 ) -> None:
     output, manifest, _ = done
     before = result_files(output)
-    monkeypatch.setattr(bulk_manipulate, "edit_rows", lambda *_, **__: pytest.fail("rows were edited again"))
+    monkeypatch.setattr(bulk_manipulate, "stream_rows", lambda *_, **__: pytest.fail("rows were edited again"))
     assert bulk_manipulate.main(flags(tiny_models, manifest, output)) == 0
     assert result_files(output) == before
 
@@ -170,7 +172,7 @@ def test_a_missing_model_stops_before_the_output_is_touched(
 
 def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
     (tmp_path / "f.yaml").write_text("manifest: m.csv\nstrict: true\nedit: {num_steps: 7, mix: 0.1}\n")
-    config = bulk_manipulate.load_config(["--config", str(tmp_path / "f.yaml"), "--output", "o", "--edit.mix", "0.2"])
+    config = load_config(BulkConfig, ["--config", str(tmp_path / "f.yaml"), "--output", "o", "--edit.mix", "0.2"])
     assert (config.manifest, config.output, config.strict) == ("m.csv", "o", True)
     assert (config.edit.num_steps, config.edit.mix, config.edit.num_views) == (7, 0.2, 2)
 

@@ -16,6 +16,8 @@ from PIL import Image
 from tiny_world import SAMPLE_RATE
 
 import prepare_clips
+from job_config import load_config
+from prepare_clips import ClipsConfig
 from soundguide.audio.decode import decode_audio, encode_wav
 from soundguide.clips.decode import encode_frame
 from soundguide.clips.embed import ClipEmbedder
@@ -205,7 +207,7 @@ def test_a_second_run_computes_nothing(
 ) -> None:
     output, manifest, _ = done
     before = files(output / "results")
-    monkeypatch.setattr(prepare_clips, "prepare_rows", lambda *_, **__: pytest.fail("clips were prepared again"))
+    monkeypatch.setattr(prepare_clips, "stream_rows", lambda *_, **__: pytest.fail("clips were prepared again"))
     assert prepare_clips.main(flags(tiny_models, output, "--manifest", manifest)) == 0
     assert files(output / "results") == before
     told = " ".join(capsys.readouterr().out.split())
@@ -258,7 +260,7 @@ def test_bad_arguments_and_lists_stop_before_the_output_is_touched(
 
 def test_help_teaches_by_example(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as stopped:
-        prepare_clips.load_config(["--help"])
+        prepare_clips.main(["--help"])
     told = capsys.readouterr().out
     assert stopped.value.code == 0
     for line in ("--manifest clips.csv --output prepared", "--vggsound vggsound.csv --media videos", "--audioset "):
@@ -270,7 +272,7 @@ def test_the_examples_of_the_help_are_valid(tmp_path: Path) -> None:
     assert prepare_clips.__doc__ is not None
     lines = prepare_clips.__doc__.replace("\\\n", " ").splitlines()
     commands = [line.split()[2:] for line in lines if line.strip().startswith("python jobs/")]
-    configs = [prepare_clips.load_config(command) for command in commands]
+    configs = [load_config(ClipsConfig, command) for command in commands]
     assert [bool(c.manifest) + 2 * bool(c.vggsound) + 4 * len(c.audioset) for c in configs] == [1, 2, 8]
     assert configs[2].output == "s3://bucket/prepared"
 

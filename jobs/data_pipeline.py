@@ -1,4 +1,4 @@
-"""The Ray Data part of the bulk job: where it runs, how it is divided, and the straight line from rows to results."""
+"""The Ray Data part of a job: where it runs, how it is divided, and the straight line from rows to results."""
 
 import logging
 import math
@@ -7,26 +7,27 @@ import secrets
 import shutil
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Annotated
+from typing import Annotated, Any, TypeVar
 
+import pyarrow as pa
 from pydantic import Field
 
+from job_config import is_submitted
+from soundguide.clips.facts import EmbedderConfig
 from soundguide.config import Frozen, ManipulatorConfig
 from soundguide.errors import InvalidConfig
 from soundguide.run_folder import RunFolder
-from soundguide.stages import EditFinisher, EditPreparer
 
-CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: its slots stay full where one ends and the next begins
-_MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
-LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
+_BLOCKS_PER_ACTOR = 4  # at least, so that no actor idles while another works through its last block
+_LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
 _BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
 _LEAST = 0.02  # CPUs to share out among actors where there is no room: they must start all the same
 
 
 class PoolConfig(Frozen):
-    """The actors that edit; each holds one copy of the models."""
+    """The actors; each holds one copy of its models."""
 
     num_actors: Annotated[int, Field(ge=0, le=10_000, description="Actors; 0: one for each GPU, or else each CPU.")] = 0
     cpus_per_actor: Annotated[float, Field(gt=0, le=1024, description="CPUs that one actor asks for.")] = 1.0
@@ -41,9 +42,8 @@ class PoolConfig(Frozen):
     ] = 3600.0
 
 
-def is_submitted() -> bool:
-    """Say whether this process is the entry point of `ray job submit`."""
-    return "RAY_JOB_CONFIG_JSON_ENV_VAR" in os.environ
+ActorConfig = TypeVar("ActorConfig", ManipulatorConfig, EmbedderConfig)
+Stage = Callable[[pa.Table], pa.Table]
 
 
 @contextmanager
@@ -79,26 +79,30 @@ def connect(address: str, pool: PoolConfig) -> Iterator[None]:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def edit_rows(
+def stream_rows(
     folder: RunFolder,
-    preparer: EditPreparer,
-    manipulator: ManipulatorConfig,
-    finisher: EditFinisher,
+    prepare: Stage,
+    actor: type,
+    config: ManipulatorConfig | EmbedderConfig,
+    finish: Stage | None = None,
     *,
     pool: PoolConfig,
+    calls_per_actor: int,
+    max_rows_per_block: int,
     num_rows: int,
     config_hash: str,
     progress: bool,
 ) -> None:
-    """Edit the rows of the folder's manifest that are not done yet, about `num_rows`, and write their results."""
+    """Send the rows of the folder's manifest that are not done yet, about `num_rows`, through a pool of actors.
+
+    `prepare` and `finish` are cheap and run before and after it; what comes out is written as results.
+    """
     import ray
     from ray.data.checkpoint import CheckpointConfig
 
-    from soundguide.manipulator import Manipulator  # loads torch: not before the manifest is known to be right
-
-    pool, manipulator = fit_pool(pool, manipulator)
+    pool, config = fit_pool(pool, config)
     rows_per_block = pool.rows_per_block or max(
-        1, min(_MAX_ROWS_PER_BLOCK, num_rows // (pool.num_actors * CALLS_PER_ACTOR))
+        1, min(max_rows_per_block, num_rows // (pool.num_actors * _BLOCKS_PER_ACTOR))
     )
     filesystem, manifest = folder.storage.arrow_filesystem(folder.manifest_uri)
     _, results = folder.storage.arrow_filesystem(folder.results_uri)
@@ -118,46 +122,38 @@ def edit_rows(
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = pool.stall_seconds
 
-    (
-        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=LIGHT_CPUS)
+    blocks: dict[str, Any] = {
+        "batch_size": rows_per_block,
+        "batch_format": "pyarrow",
+        "udf_modifying_row_count": False,
+    }
+    rows = (
+        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=_LIGHT_CPUS)
         .repartition(target_num_rows_per_block=rows_per_block)
+        .map_batches(prepare, num_cpus=_LIGHT_CPUS, **blocks)
         .map_batches(
-            preparer.prepare_table,
-            batch_size=rows_per_block,
-            batch_format="pyarrow",
-            num_cpus=LIGHT_CPUS,
-            udf_modifying_row_count=False,
-        )
-        .map_batches(
-            Manipulator,
-            fn_constructor_args=[manipulator],
-            batch_size=rows_per_block,
-            batch_format="pyarrow",
+            actor,
+            fn_constructor_args=[config],
             num_cpus=pool.cpus_per_actor,
             num_gpus=pool.gpus_per_actor,
-            compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=CALLS_PER_ACTOR),
-            udf_modifying_row_count=False,
+            compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=calls_per_actor),
+            **blocks,
         )
-        .map_batches(
-            finisher.finish_table,
-            batch_size=rows_per_block,
-            batch_format="pyarrow",
-            num_cpus=LIGHT_CPUS,
-            udf_modifying_row_count=False,
-        )
-        .write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": LIGHT_CPUS})
     )
+    if finish is not None:
+        rows = rows.map_batches(finish, num_cpus=_LIGHT_CPUS, **blocks)
+    rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": _LIGHT_CPUS})
 
 
-def fit_pool(pool: PoolConfig, manipulator: ManipulatorConfig) -> tuple[PoolConfig, ManipulatorConfig]:
-    """Return the pool and the manipulator's config as this cluster has room for them: sizes, devices and threads."""
+def fit_pool(pool: PoolConfig, config: ActorConfig) -> tuple[PoolConfig, ActorConfig]:
+    """Return the pool and its actors' config as this cluster has room for them: sizes, devices and threads."""
     import ray
 
     resources, nodes = ray.cluster_resources(), ray.nodes()
     cpus, all_gpus = resources.get("CPU", 0.0), resources.get("GPU", 0.0)
     gpus = pool.gpus_per_actor
     if gpus is None:
-        gpus = 1.0 if all_gpus and manipulator.device != "cpu" else 0.0
+        gpus = 1.0 if all_gpus and config.device != "cpu" else 0.0
     if cpus < _BESIDE and len(nodes) == 1:
         raise InvalidConfig(
             f"the Ray cluster counts {cpus:g} CPUs, and the tasks beside the actors need {_BESIDE:g}: they would "
@@ -170,12 +166,12 @@ def fit_pool(pool: PoolConfig, manipulator: ManipulatorConfig) -> tuple[PoolConf
         num_actors = max(1, int(all_gpus // gpus if gpus else min(room, real_cpus) // cpus_per_actor))
         cpus_per_actor = min(cpus_per_actor, room / num_actors)
     changes: dict[str, object] = {}
-    if not gpus and manipulator.device == "auto":
+    if not gpus and config.device == "auto":
         changes["device"] = "cpu"  # a GPU that was not asked for belongs to somebody else
-    if not manipulator.num_threads:
+    if not config.num_threads:
         changes["num_threads"] = max(1, int(real_cpus // num_actors))
     sized = {"num_actors": num_actors, "cpus_per_actor": cpus_per_actor, "gpus_per_actor": gpus}
-    return pool.model_copy(update=sized), manipulator.model_copy(update=changes)
+    return pool.model_copy(update=sized), config.model_copy(update=changes)
 
 
 def _local_cpus(pool: PoolConfig) -> int:
