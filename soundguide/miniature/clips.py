@@ -18,7 +18,7 @@ from torch import Tensor
 from soundguide.miniature.captions import phrase
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS
-from soundguide.miniature.sounds import Ranges, mix, recording_chain, room, synthesise
+from soundguide.miniature.sounds import Ranges, over, recording_chain, room, synthesise
 
 BIASES: dict[str, tuple[str, float, float]] = {
     "raining": ("season", 0.75, 1.0),
@@ -45,23 +45,28 @@ class Clip:
 
 
 def make_clips(num: int, *, seed: int, seconds: float, bias: float = 0.0, ranges: Ranges = "train") -> Iterator[Clip]:
-    """Yield ``num`` clips, labels in turn; each is drawn from its own seed, so any part of a set can be made alone.
+    """Yield the first ``num`` clips of a set; see `make_clip`."""
+    for index in range(num):
+        yield make_clip(index, seed=seed, seconds=seconds, bias=bias, ranges=ranges)
+
+
+def make_clip(index: int, *, seed: int, seconds: float, bias: float = 0.0, ranges: Ranges = "train") -> Clip:
+    """Return one clip of the set that ``seed`` names, labels in turn; each is drawn from its own stream of chance.
 
     ``bias``: 0..1, see the module. ``ranges``: 'held_out' draws the sound's, the room's and the microphone's
     parameters outside the training ranges.
     """
-    for index in range(num):
-        rng = np.random.default_rng((seed, index))
-        generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
-        label = LABELS[index % len(LABELS)]
-        intensity = float(rng.uniform(0.25, 1.0))
-        yield Clip(
-            label=label,
-            intensity=intensity,
-            factors=scene_of(label, intensity, generator, bias=bias),
-            text=phrase((label,), generator),
-            waveform=sound_of(label, intensity, rng, seconds=seconds, ranges=ranges),
-        )
+    rng = np.random.default_rng((seed, index))
+    generator = torch.Generator().manual_seed(int(rng.integers(2**31)))
+    label = LABELS[index % len(LABELS)]
+    intensity = float(rng.uniform(0.25, 1.0))
+    return Clip(
+        label=label,
+        intensity=intensity,
+        factors=scene_of(label, intensity, generator, bias=bias),
+        text=phrase((label,), generator),
+        waveform=sound_of(label, intensity, rng, seconds=seconds, ranges=ranges),
+    )
 
 
 def scene_of(label: str, intensity: float, generator: torch.Generator, *, bias: float = 0.0) -> Tensor:
@@ -83,15 +88,15 @@ def sound_of(
 ) -> NDArray[np.float32]:
     """Return a waveform ``[T]`` of ``label``.
 
-    Synthesised, often in a room, sometimes over another sound far below, always through a microphone.
+    Synthesised, mostly in a room and over another sound far below, always through a microphone.
     """
     waveform = synthesise(label, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
-    if rng.random() < 0.5:
+    if rng.random() < 0.8:
         waveform = room(waveform, rng=rng, ranges=ranges)
-    if rng.random() < 0.3:
+    if rng.random() < 0.8:
         other = synthesise(
             LABELS[rng.integers(len(LABELS))], seconds=seconds, intensity=intensity, rng=rng, ranges=ranges
         )
         low, high = (-24.0, -12.0) if ranges == "train" else (-12.0, -9.0)
-        waveform = mix((waveform, other), (0.0, float(rng.uniform(low, high))))
+        waveform = over(waveform, other, float(rng.uniform(low, high)))
     return recording_chain(waveform, rng=rng, ranges=ranges)

@@ -23,6 +23,8 @@ class Draw:
     """Draw the parameters of one sound, inside the train ranges or just outside of them.
 
     `uniform` and `log_uniform` obey ``ranges``; what only scatters many grains of one sound uses ``rng`` directly.
+    Train draws follow the arcsine law, which is densest near both ends: who has met the ends often is less surprised
+    by what lies beyond them.
     """
 
     def __init__(self, rng: np.random.Generator, ranges: Ranges = "train") -> None:
@@ -32,7 +34,7 @@ class Draw:
     def uniform(self, low: float, high: float) -> float:
         """Return a number in [low, high], or in the margins beside it; a range of positive numbers stays positive."""
         if self.ranges == "train":
-            return float(self.rng.uniform(low, high))
+            return low + (high - low) * float(self.rng.beta(0.5, 0.5))
         margin = HELD_OUT_MARGIN * (high - low)
         floor = low - margin if low <= 0 else max(low - margin, 0.6 * low)
         # 1 - random() is in (0, 1], so that the end points, which training can draw, are left out
@@ -48,7 +50,7 @@ class Draw:
     def uniform_between_logs(self, low: float, high: float) -> float:
         """Return a log2 in [low, high] or in the margins beside it, whatever the sign of the logarithm."""
         if self.ranges == "train":
-            return float(self.rng.uniform(low, high))
+            return low + (high - low) * float(self.rng.beta(0.5, 0.5))
         beyond = (1.0 - float(self.rng.random())) * HELD_OUT_MARGIN * (high - low)
         return low - beyond if self.rng.random() < 0.5 else high + beyond
 

@@ -38,12 +38,12 @@ def speed_and_pitch(log_mel: Tensor, generator: torch.Generator) -> Tensor:
 
 
 def echo(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
-    """Add to seven sounds of ten a room that fades by 60 dB in 0.15 to 1.5 s, 3 to 18 dB below the sound."""
+    """Add to four sounds of ten a room that fades by 60 dB in 0.15 to 1.5 s, 3 to 18 dB below the sound."""
     num = len(log_mel)
     frame_rate = config.sample_rate / config.hop_samples
     fade = math.log(1e6) / (torch.exp(_draw(num, math.log(0.15), math.log(1.5), generator)) * frame_rate)  # per frame
     kernel = torch.exp(-fade[:, None] * torch.arange(ECHO_FRAMES))
-    wet = 10 ** _draw(num, -1.8, -0.3, generator) * (torch.rand(num, generator=generator) < 0.7)
+    wet = 10 ** _draw(num, -1.8, -0.3, generator) * (torch.rand(num, generator=generator) < 0.4)
     kernel = kernel / kernel.sum(1, keepdim=True) * wet[:, None]
     kernel[:, 0] += 1
     power = torch.exp(log_mel * _nepers(config)).transpose(0, 1)  # [M, B, F]
@@ -53,18 +53,18 @@ def echo(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> T
 
 
 def over_another(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
-    """Mix eight sounds of ten with another of the batch, 12 to 26 dB below."""
+    """Mix half of the sounds with another of the batch, 12 to 26 dB below."""
     others = log_mel[torch.randperm(len(log_mel), generator=generator).to(log_mel.device)]
-    return _with_below(log_mel, others, config, generator, below_db=(12.0, 26.0), share=0.8)
+    return _with_below(log_mel, others, config, generator, below_db=(12.0, 26.0), share=0.5)
 
 
 def hiss(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
-    """Add steady noise of some tilt to six sounds of ten, 12 to 40 dB below."""
+    """Add steady noise of some tilt to three sounds of ten, 12 to 40 dB below."""
     num, mels, _ = log_mel.shape
     band = torch.linspace(-1, 1, mels, device=log_mel.device)[None, :, None]
     slope = _draw(num, -1.0, 0.6, generator)[:, None, None].to(log_mel.device)
     noise = (slope * band).expand_as(log_mel)
-    return _with_below(log_mel, noise, config, generator, below_db=(12.0, 40.0), share=0.6)
+    return _with_below(log_mel, noise, config, generator, below_db=(12.0, 40.0), share=0.3)
 
 
 def microphone(log_mel: Tensor, generator: torch.Generator) -> Tensor:

@@ -1,8 +1,8 @@
 """The synthesiser of the miniature world: a label and an intensity become a waveform.
 
-`synthesise` renders one label; `mix`, `room` and `recording_chain` put sounds together, into a place, and through a
-microphone. Every parameter comes from a train range, or with ``ranges="held_out"`` from just outside of it, so that
-generalisation can be measured. The generator that is passed is the only source of chance.
+`synthesise` renders one label; `mix` and `over` put sounds together, `room` into a place, `recording_chain` through
+a microphone. Every parameter comes from a train range, or with ``ranges="held_out"`` from just outside of it, so
+that generalisation can be measured. The generator that is passed is the only source of chance.
 """
 
 from collections.abc import Callable, Sequence
@@ -27,7 +27,7 @@ from soundguide.miniature.dsp import (
 )
 from soundguide.miniature.labels import LABELS
 
-__all__ = ["SAMPLE_RATE_HZ", "Draw", "Ranges", "mix", "recording_chain", "room", "synthesise"]
+__all__ = ["SAMPLE_RATE_HZ", "Draw", "Ranges", "mix", "over", "recording_chain", "room", "synthesise"]
 
 MIN_SECONDS, MAX_SECONDS = 0.05, 120.0
 QUIET_RMS_DB, LOUD_RMS_DB = -40.0, -15.0  # RMS at intensity 0 and 1, relative to full scale
@@ -92,6 +92,11 @@ def mix(parts: Sequence[NDArray[np.float32]], gains_db: Sequence[float]) -> NDAr
     return _with_headroom(total)
 
 
+def over(waveform: NDArray[np.float32], background: NDArray[np.float32], level_db: float) -> NDArray[np.float32]:
+    """Put a waveform ``[T]`` over a ``background`` whose RMS is ``level_db`` above (below: negative) its own."""
+    return mix((waveform, background), (0.0, level_db + _rms_db(waveform) - _rms_db(background)))
+
+
 def room(waveform: NDArray[np.float32], *, rng: np.random.Generator, ranges: Ranges = "train") -> NDArray[np.float32]:
     """Place a waveform ``[T]`` in a synthetic room at unchanged RMS: early reflections, then a decaying diffuse tail.
 
@@ -150,6 +155,10 @@ def _at_intensity(waveform: Floats, intensity: float) -> NDArray[np.float32]:
 def _fade_in(num_samples: int) -> Floats:
     """Return a ramp from 0 to 1 over the first milliseconds, then 1, ``[T]``."""
     return np.minimum(1.0, seconds_axis(num_samples) / FADE_SECONDS)
+
+
+def _rms_db(waveform: NDArray[np.float32]) -> float:
+    return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64)) + 1e-12))
 
 
 def _with_headroom(waveform: Floats) -> NDArray[np.float32]:

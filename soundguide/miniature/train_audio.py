@@ -1,30 +1,32 @@
 """Train the miniature's sound encoder into its CLIP: audio-text and audio-image contrast.
 
 A plain loop in one process, on synthesised sounds and on real recordings. The full training of the paper (all four
-losses, data-parallel, any data) is the job of
-`jobs/`.
+losses, data-parallel, any data) is the job of `jobs/`.
 """
 
 from __future__ import annotations
 
 import csv
 import logging
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from soundguide.audio.decode import decode_audio
 from soundguide.audio.frontend import LogMelConfig, spec_augment
 from soundguide.contrastive import INITIAL_LOG_SCALE, clamp_logit_scale, info_nce
 from soundguide.miniature.captions import PHRASES, TEMPLATES
-from soundguide.miniature.clips import make_clips, scene_of
+from soundguide.miniature.clips import make_clip, scene_of
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import render
 from soundguide.miniature.sound_augment import augment
-from soundguide.miniature.training import Training
+from soundguide.miniature.training import Training, compiled
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipEncoder
 
@@ -43,12 +45,10 @@ AUDIO = SwinAudioConfig(
 )
 
 BATCH = 96
-NUM_CLIPS = (
-    4560  # synthesised once per training, 240 of each label; cuts, levels, colours and masks differ at every step
-)
+NUM_CLIPS = 15_200  # synthesised once per training, 800 of each label; cuts, colours and masks differ at every step
 CLIP_SECONDS = 6.0
 SCENES_PER_LABEL = 48
-REAL_SHARE = 0.4
+REAL_SHARE = 0.35
 
 logger = logging.getLogger(__name__)
 
@@ -76,18 +76,27 @@ class Sounds:
 
 
 def synthesised(folder: Path) -> Sounds:
-    """Synthesise the training clips, or take them from ``folder`` where an earlier run left them."""
+    """Synthesise the training clips on all cores, or take them from ``folder`` where an earlier run left them."""
     path = folder / "clips.npy"
     if not path.exists():
-        logger.info("synthesising %d clips", NUM_CLIPS)
-        clips = np.zeros((NUM_CLIPS, round(CLIP_SECONDS * AUDIO.log_mel.sample_rate)), np.int16)
-        for row, clip in enumerate(make_clips(NUM_CLIPS, seed=0, seconds=CLIP_SECONDS)):
-            clips[row] = np.round(clip.waveform * 32767)
+        logger.info("synthesising %d clips of %g s", NUM_CLIPS, CLIP_SECONDS)
         folder.mkdir(parents=True, exist_ok=True)
-        np.save(folder / "clips.tmp.npy", clips)
-        (folder / "clips.tmp.npy").replace(path)
+        temporary = folder / "clips.tmp.npy"
+        shape = (NUM_CLIPS, round(CLIP_SECONDS * AUDIO.log_mel.sample_rate))
+        clips = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int16, shape=shape)
+        with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
+            for row, clip in enumerate(pool.map(synthesised_clip, range(NUM_CLIPS), chunksize=19)):
+                clips[row] = clip
+        clips.flush()
+        temporary.replace(path)
     waveforms = torch.from_numpy(np.load(path, mmap_mode="r+"))
     return Sounds(list(waveforms), torch.arange(len(waveforms)) % len(LABELS))
+
+
+def synthesised_clip(index: int) -> NDArray[np.int16]:
+    """Return the waveform of one training clip, ``[T]``."""
+    clip = make_clip(index, seed=0, seconds=CLIP_SECONDS)
+    return np.round(clip.waveform * 32767).astype(np.int16)
 
 
 def recorded(folder: Path, split: str) -> Sounds | None:
@@ -136,7 +145,7 @@ def hidden_weights(model: SwinAudioEncoder) -> list[nn.Parameter]:
 
 
 def train_audio(
-    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 2700
+    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 5000
 ) -> SwinAudioEncoder:
     """Train (or go on training) the sound encoder in ``folder``; return the averaged one.
 
@@ -155,7 +164,7 @@ def train_audio(
         matrix_rate=3e-3,
         weight_decay=0.02,
         betas=(0.9, 0.98),
-        average_over=200,
+        average_over=300,
     )
     sources = [synthesised(folder)]
     real = recorded(recordings, "train") if recordings is not None else None
@@ -168,6 +177,7 @@ def train_audio(
     texts, images = text_bank(image_text), image_bank(image_text, training.generator)
     num_real = round(BATCH * REAL_SHARE) if real is not None else 0
     module.train()
+    encode = compiled(model.encode_log_mel, num_steps=num_steps)
     for _ in training.steps():
         waveforms, labels = sources[0].draw(BATCH - num_real, model.num_samples, training.generator)
         if num_real and real is not None:
@@ -176,7 +186,7 @@ def train_audio(
         log_mel = model.log_mel(waveforms)
         log_mel = augment(log_mel, AUDIO.log_mel, training.generator)
         log_mel = spec_augment(log_mel, generator=training.generator, fill=AUDIO.silence)
-        audio = model.encode_log_mel(log_mel)
+        audio = encode(log_mel)
         text = texts[labels, torch.randint(texts.shape[1], (BATCH,), generator=training.generator)]
         image = images[labels, torch.randint(images.shape[1], (BATCH,), generator=training.generator)]
         same = labels[:, None] == labels[None]

@@ -10,8 +10,9 @@ import copy
 import logging
 import math
 import os
+import shutil
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 240.0
 LOG_EVERY_S = 20.0
+WORTH_COMPILING = 500  # steps
 
 
 class Training:
@@ -135,6 +137,14 @@ class Training:
             self.generator.set_state(state["generator"])
             self.step = int(state["step"])
             logger.info("resumed %s at step %d", path, self.step)
+
+
+def compiled(function: Callable[[Tensor], Tensor], *, num_steps: int) -> Callable[[Tensor], Tensor]:
+    """Return a function compiled for a training that is long enough to repay it, where there is a C++ compiler."""
+    if num_steps < WORTH_COMPILING or shutil.which("g++") is None:
+        return function
+    made: Callable[[Tensor], Tensor] = torch.compile(function)
+    return made
 
 
 def as_matrix(tensor: Tensor, parameter: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from soundguide.miniature.labels import LABELS
 from soundguide.miniature.report.figures import Findings, Json, Target
 from soundguide.miniature.report.measures import mean, vote
 from soundguide.miniature.report.recordings import Recording
-from soundguide.miniature.sounds import SAMPLE_RATE_HZ, mix, recording_chain, room, synthesise
+from soundguide.miniature.sounds import SAMPLE_RATE_HZ, over, recording_chain, room, synthesise
 from soundguide.world import World
 
 CLIPS_PER_LABEL = 20
@@ -42,8 +42,8 @@ def held_out_clips(number: int, *, seconds: float, seed: int) -> list[bytes]:
     for index, rng in enumerate(rngs):
         placed = room(dry[index], rng=rng, ranges="held_out")
         other = dry[(index + int(rng.integers(1, len(LABELS)))) % len(LABELS)]
-        level_db = float(rng.uniform(*BACKGROUND_DB)) + _rms_db(placed) - _rms_db(other)
-        heard = recording_chain(mix((placed, other), (0.0, level_db)), rng=rng, ranges="held_out")
+        mixed = over(placed, other, float(rng.uniform(*BACKGROUND_DB)))
+        heard = recording_chain(mixed, rng=rng, ranges="held_out")
         clips.append(encode_wav(heard, SAMPLE_RATE_HZ))
     return clips
 
@@ -108,7 +108,3 @@ def window_probabilities(listener: Listener, sound: bytes) -> Tensor:
 
 def _synthesise(label: str, rng: np.random.Generator, faintest: float, seconds: float) -> NDArray[np.float32]:
     return synthesise(label, seconds=seconds, intensity=float(rng.uniform(faintest, 1.0)), rng=rng, ranges="held_out")
-
-
-def _rms_db(waveform: NDArray[np.float32]) -> float:
-    return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64)) + 1e-12))
