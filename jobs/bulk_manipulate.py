@@ -56,7 +56,7 @@ def run(config: BulkConfig, console: Console) -> int:
         folder.write_record({**record, "status": "running"})
         from soundguide.manipulator import Manipulator  # loads torch: not before the manifest is known to be right
 
-        with connect(config.address, config.pool):
+        with connect(config.address, actor_cpus=config.pool.cpus):
             stream_rows(
                 folder,
                 EditPreparer(facts, config.edit, storage, config.limits).prepare_table,

@@ -41,14 +41,22 @@ class PoolConfig(Frozen):
         float, Field(gt=0, description="Stop when no block has finished for so long; longer than the slowest edits.")
     ] = 3600.0
 
+    @property
+    def cpus(self) -> float:
+        """CPUs that all actors ask for, as far as their number is given."""
+        return self.num_actors * self.cpus_per_actor
+
 
 ActorConfig = TypeVar("ActorConfig", ManipulatorConfig, EmbedderConfig)
 Stage = Callable[[pa.Table], pa.Table]
 
 
 @contextmanager
-def connect(address: str, pool: PoolConfig) -> Iterator[None]:
-    """Join the cluster at `address` (empty: that of the submitted job), or run a private Ray meanwhile."""
+def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
+    """Join the cluster at `address` (empty: that of the submitted job), or run a private Ray meanwhile.
+
+    `actor_cpus`: what the job's own actors will ask for, all together; a private Ray counts so many CPUs and some more.
+    """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local = not address and not is_submitted()
@@ -66,7 +74,7 @@ def connect(address: str, pool: PoolConfig) -> Iterator[None]:
     # Not the default folder, which points other programs at the last cluster; and short, as socket paths must be.
     folder = tempfile.mkdtemp(prefix="sg-ray-", dir="/tmp") if local else None
     where = (
-        {"address": "local", "num_cpus": _local_cpus(pool), "_temp_dir": folder}
+        {"address": "local", "num_cpus": _local_cpus(actor_cpus), "_temp_dir": folder}
         if local
         else {"address": address or "auto"}
     )
@@ -174,6 +182,6 @@ def fit_pool(pool: PoolConfig, config: ActorConfig) -> tuple[PoolConfig, ActorCo
     return pool.model_copy(update=sized), config.model_copy(update=changes)
 
 
-def _local_cpus(pool: PoolConfig) -> int:
+def _local_cpus(actor_cpus: float) -> int:
     """Return the CPUs that a private Ray counts: those of the machine, or of its actors, and those beside them."""
-    return math.ceil(_BESIDE + max(2, os.cpu_count() or 1, pool.num_actors * pool.cpus_per_actor))
+    return math.ceil(_BESIDE + max(2, os.cpu_count() or 1, actor_cpus))

@@ -122,7 +122,7 @@ def run(config: ClipsConfig, console: Console) -> int:
         from soundguide.clips.embed import ClipEmbedder  # loads torch: not before the requests are known to be right
 
         side = _FRAME_SCALE * facts.resolution
-        with connect(config.address, config.pool):
+        with connect(config.address, actor_cpus=config.pool.cpus):
             stream_rows(
                 folder,
                 ClipDecoder(facts.sample_rate, side, config.clip, config.limits, storage).decode_table,

@@ -40,6 +40,15 @@ def gather_rows(*tensors: Tensor) -> tuple[Tensor, ...]:
     return tuple(_GatherRows.apply(rows) if rows.requires_grad else _all_rows(rows) for rows in tensors)
 
 
+def mean_over_workers(values: Tensor) -> Tensor:
+    """Return the mean of every worker's ``values``, of one shape, without gradient. Every worker must call it."""
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return values
+    total = values.detach().clone()
+    dist.all_reduce(total)
+    return total / dist.get_world_size()
+
+
 class _GatherRows(torch.autograd.Function):
     """Gather forward, sum of the workers' gradients backward."""
 

@@ -73,6 +73,15 @@ class RunFolder:
         text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False) + "\n"
         self.storage.write_bytes(join_uri(self.uri, "run.json"), text.encode())
 
+    def require_same(self, record: Facts, identity: Mapping[str, Any]) -> None:
+        """Raise OutputConflict, naming what differs, unless `record` is of a run with the same `identity`."""
+        changes = _changes(record["identity"], dict(identity))
+        if changes:
+            raise OutputConflict(
+                f"{self.uri} belongs to a run with another configuration: {'; '.join(changes[:_NUM_SHOWN])}. "
+                "Give another output folder for the new configuration, or the old one to go on"
+            )
+
     def claim(self, identity: Mapping[str, Any], manifest: pa.Table) -> bool:
         """Check that the folder is free, or that of a run with the same `identity` and rows; keep the manifest in it.
 
@@ -88,12 +97,7 @@ class RunFolder:
                 raise OutputConflict(f"{self.uri} holds results of a run, but not its run.json. {_REMEDY}")
             write_manifest(manifest, self.manifest_uri, self.storage)
             return False
-        changes = _changes(record["identity"], dict(identity))
-        if changes:
-            raise OutputConflict(
-                f"{self.uri} belongs to a run with another configuration: {'; '.join(changes[:_NUM_SHOWN])}. "
-                "Give another output folder for the new configuration, or the old one to go on"
-            )
+        self.require_same(record, identity)
         earlier = self._read_manifest()
         gone = [] if earlier is None else missing_rows(earlier, manifest)
         if gone:

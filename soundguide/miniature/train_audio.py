@@ -20,15 +20,16 @@ from torch import Tensor, nn
 
 from soundguide.audio.decode import decode_audio
 from soundguide.audio.frontend import LogMelConfig, spec_augment
+from soundguide.audio.surroundings import other_surroundings
 from soundguide.contrastive import INITIAL_LOG_SCALE, clamp_logit_scale, info_nce
 from soundguide.miniature.captions import PHRASES, TEMPLATES
 from soundguide.miniature.clips import make_clip, scene_of
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import render
-from soundguide.miniature.sound_augment import augment
 from soundguide.miniature.training import Training, compiled
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipEncoder
+from soundguide.pretraining.pretrainer import hidden_matrices
 
 AUDIO = SwinAudioConfig(
     log_mel=LogMelConfig(
@@ -135,15 +136,6 @@ def image_bank(image_text: OpenClipEncoder, generator: torch.Generator) -> Tenso
     return torch.stack(rows)
 
 
-def hidden_weights(model: SwinAudioEncoder) -> list[nn.Parameter]:
-    """Return the matrices of all attention and feed-forward layers."""
-    return [
-        parameter
-        for name, parameter in model.swin.layers.named_parameters()
-        if parameter.dim() == 2 and name.endswith(".weight")
-    ]
-
-
 def train_audio(
     folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 5000
 ) -> SwinAudioEncoder:
@@ -160,7 +152,7 @@ def train_audio(
         folder,
         num_steps=num_steps,
         learning_rate=1e-3,
-        matrices=hidden_weights(model),
+        matrices=hidden_matrices(model),
         matrix_rate=3e-3,
         weight_decay=0.02,
         betas=(0.9, 0.98),
@@ -184,7 +176,7 @@ def train_audio(
             real_waveforms, real_labels = real.draw(num_real, model.num_samples, training.generator)
             waveforms, labels = torch.cat([waveforms, real_waveforms]), torch.cat([labels, real_labels])
         log_mel = model.log_mel(waveforms)
-        log_mel = augment(log_mel, AUDIO.log_mel, training.generator)
+        log_mel = other_surroundings(log_mel, AUDIO.log_mel, training.generator)
         log_mel = spec_augment(log_mel, generator=training.generator, fill=AUDIO.silence)
         audio = encode(log_mel)
         text = texts[labels, torch.randint(texts.shape[1], (BATCH,), generator=training.generator)]

@@ -1,7 +1,6 @@
 """What other places, players and microphones do to a sound, done to its log-mel: cheap, and different at every step.
 
-Everything works on ``[B, M, F]`` in the front end's units and draws from the given generator. Rooms and
-backgrounds stay within the training ranges of `soundguide.miniature.sounds`: the report hears clips beyond them.
+Everything works on ``[B, M, F]`` in the front end's units and draws from the given generator, a CPU generator.
 """
 
 from __future__ import annotations
@@ -15,11 +14,10 @@ from torch import Tensor
 from soundguide.audio.frontend import LogMelConfig
 
 ABSENT = -9.0  # units: far below every floor
-
 ECHO_FRAMES = 48
 
 
-def augment(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
+def other_surroundings(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
     """Return the sounds at other speeds and pitches, in other rooms, over each other, through noise and microphones."""
     log_mel = speed_and_pitch(log_mel, generator)
     log_mel = over_another(echo(log_mel, config, generator), config, generator)

@@ -3,7 +3,7 @@
 import torch
 
 from soundguide.audio.frontend import LogMel, LogMelConfig
-from soundguide.miniature.sound_augment import augment, echo, microphone, over_another, speed_and_pitch
+from soundguide.audio.surroundings import echo, microphone, other_surroundings, over_another, speed_and_pitch
 
 CONFIG = LogMelConfig(num_mels=64, mean_db=-56, std_db=15)
 
@@ -65,4 +65,4 @@ def test_a_microphone_changes_all_frames_alike() -> None:
 
 def test_augmented_sounds_are_finite_also_where_all_was_silence() -> None:
     silence = LogMel(CONFIG)(torch.zeros(4, 32_000))
-    assert torch.isfinite(augment(torch.cat([silence, clicks(4)]), CONFIG, random())).all()
+    assert torch.isfinite(other_surroundings(torch.cat([silence, clicks(4)]), CONFIG, random())).all()

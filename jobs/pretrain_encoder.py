@@ -1,0 +1,299 @@
+r"""Teach a sound encoder CLIP's space with Ray Train, on clips that prepare_clips.py made (Lee et al., Sec. 3.1).
+
+on this machine, a small encoder:
+  python jobs/pretrain_encoder.py --config jobs/configs/miniature.yaml --clips prepared --output out/encoder
+
+on eight GPUs of a cluster, the paper's figures:
+  python jobs/pretrain_encoder.py --config jobs/configs/paper.yaml --clips s3://bucket/prepared \
+      --output s3://bucket/encoder --workers.num_workers 8 --address auto
+
+The output folder has encoder/ (a model folder for --audio of everything else), log.jsonl, tensorboard/, checkpoints/
+and run.json. A run that was stopped goes on from its last checkpoint when the same line is given again. The same line
+works after `ray job submit --working-dir . --`.
+"""
+
+import os
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+from pydantic import Field
+from rich.console import Console
+from rich.table import Table
+
+from data_pipeline import connect
+from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
+from soundguide import __version__
+from soundguide.clips.shards import weak_partners_uri
+from soundguide.clips.splits import TRAIN, VALIDATION
+from soundguide.config import Frozen
+from soundguide.errors import InvalidConfig
+from soundguide.models.audio_encoder import SwinAudioConfig
+from soundguide.models.manifest import MINIATURE, read_config, resolve_model
+from soundguide.pretraining.batches import COLUMNS
+from soundguide.pretraining.prepared_set import PreparedSet, read_prepared_set
+from soundguide.pretraining.settings import PretrainingSettings
+from soundguide.run_folder import Facts, RunFolder, describe_run
+from soundguide.storage import Storage, join_uri, resolve_uri
+
+if TYPE_CHECKING:
+    from ray.data import Dataset
+    from ray.train.torch import TorchTrainer
+
+    from pretrain_worker import Plan
+
+CHECKPOINTS = "checkpoints"
+_LIGHT_CPUS = 0.5
+_USAGE = "python jobs/pretrain_encoder.py --clips PREPARED --output O [--config F.yaml] [--any.nested.field V]"
+
+
+class WorkersConfig(Frozen):
+    """The workers that train, each with a part of every batch."""
+
+    num_workers: Annotated[int, Field(ge=1, le=10_000, description="Workers; the least number where max_workers.")] = 1
+    max_workers: Annotated[
+        int, Field(ge=0, le=10_000, description="Train with as many as there is room for, up to this; 0: no more.")
+    ] = 0
+    gpus: Annotated[bool | None, Field(description="One GPU for each worker; not given: where there are any.")] = None
+    cpus_per_worker: Annotated[float, Field(gt=0, le=1024, description="CPUs that one worker asks for.")] = 1.0
+    num_threads: Annotated[int, Field(ge=0, le=1024, description="Torch threads of a worker; 0: by room.")] = 0
+    max_failures: Annotated[int, Field(ge=0, description="Times that the workers are started again.")] = 3
+    timeout_seconds: Annotated[float, Field(gt=0, description="Longest wait of a worker for the others.")] = 300.0
+    precision: Annotated[
+        str, Field(pattern="^(auto|float32|bfloat16)$", description="Of the encoder's arithmetic.")
+    ] = "auto"
+
+
+class PretrainConfig(JobConfig):
+    clips: Annotated[str, Field(description="Output folder of prepare_clips.py.")]
+    output: Annotated[str, Field(description="Folder for the encoder, checkpoints, logs and run.json.")]
+    encoder: Annotated[SwinAudioConfig, Field(description="The sound encoder; the defaults are Swin-T.")] = (
+        SwinAudioConfig()
+    )
+    image_text: Annotated[str, Field(description="The encoder that prepared the clips: a folder, or 'miniature'.")] = (
+        MINIATURE
+    )
+    training: Annotated[PretrainingSettings, Field(description="Loss, optimiser, epochs.")] = PretrainingSettings()
+    workers: Annotated[WorkersConfig, Field(description="The workers that train.")] = WorkersConfig()
+    checkpoint_steps: Annotated[
+        int, Field(ge=0, description="Steps between checkpoints, beside that at the end of each epoch; 0: none.")
+    ] = 0
+    report_seconds: Annotated[float, Field(gt=0, description="Seconds between lines of the log.")] = 10.0
+
+
+def run(config: PretrainConfig, console: Console) -> int:
+    """Run the job; return the exit code. Raises InvalidProgram, before any worker starts where that can be known."""
+    storage = Storage(config.storage)
+    config = _place(config)
+    clips = read_prepared_set(RunFolder(config.clips, storage))
+    num_steps = _check(config, clips)
+    folder, identity = RunFolder(config.output, storage), identify(config, clips)
+    earlier = folder.read_record()
+    if earlier is not None:
+        folder.require_same(earlier, identity)
+        if earlier.get("status") == "complete":
+            show(console, earlier, config.output)
+            return 0
+    record = describe_run(identity, config.model_dump(mode="json"), (("image_text", clips.image_text_sha256),))
+    folder.write_record({**record, "status": "running"})
+    started = time.monotonic()
+    asked = max(config.workers.num_workers, config.workers.max_workers) * config.workers.cpus_per_worker
+    with connect(config.address, actor_cpus=asked):
+        metrics = train(config, clips, folder, console, num_steps=num_steps)
+    done = {**record, "status": "complete", "seconds": round(time.monotonic() - started, 1), "metrics": metrics}
+    done |= {"clips": clips.counts, "labels": len(clips.labels)}
+    folder.write_record(done)
+    show(console, done, config.output)
+    return 0
+
+
+def identify(config: PretrainConfig, clips: PreparedSet) -> Facts:
+    """Return all that decides what the encoder becomes: an output folder belongs to one such identity."""
+    return {
+        "encoder": config.encoder.model_dump(mode="json"),
+        "training": config.training.model_dump(mode="json"),
+        "clips": {"config_hash": clips.config_hash, "counts": clips.counts},
+        "models": {"image_text": clips.image_text_sha256},
+        "version": __version__,
+    }
+
+
+def train(
+    config: PretrainConfig, clips: PreparedSet, folder: RunFolder, console: Console, *, num_steps: int
+) -> dict[str, Any]:
+    """Train on the connected cluster, from the last checkpoint if there is one; return the last epoch's figures."""
+    from ray.train import Result
+
+    from training_log import TrainingLog
+
+    with TrainingLog(folder, console, num_steps=num_steps, bars=config.shows_bars) as log:
+        result: Result = make_trainer(config, clips, folder, log.queue, num_steps=num_steps).fit()
+    if result.checkpoint is None:
+        raise InvalidConfig(f"no epoch was finished in {config.output}. Look at log.jsonl there")
+    _publish(result.checkpoint, folder)
+    return {name: value for name, value in (result.metrics or {}).items() if isinstance(value, int | float)}
+
+
+def make_trainer(
+    config: PretrainConfig, clips: PreparedSet, folder: RunFolder, journal: object, *, num_steps: int
+) -> "TorchTrainer":
+    """Return the trainer; its checkpoints in the output folder make it go on where an earlier one stopped."""
+    import ray
+    from ray import cloudpickle
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train.torch import TorchConfig, TorchTrainer
+
+    import pretrain_worker
+
+    os.environ.setdefault("RAY_TRAIN_ENABLE_PRINT_PATCH", "0")  # or lines come twice
+    cloudpickle.register_pickle_by_value(pretrain_worker)  # workers on other machines do not have this folder
+    resources, workers = ray.cluster_resources(), config.workers
+    on_gpu = bool(resources.get("GPU")) if workers.gpus is None else workers.gpus
+    filesystem, path = folder.storage.arrow_filesystem(folder.uri)
+    filesystem.create_dir(path, recursive=True)
+    per_worker = {"CPU": workers.cpus_per_worker} | ({"GPU": 1.0} if on_gpu else {})
+    elastic = (workers.num_workers, workers.max_workers)
+    return TorchTrainer(
+        pretrain_worker.train_worker,
+        train_loop_config={"plan": _plan(config, clips, on_gpu=on_gpu, num_steps=num_steps), "journal": journal},
+        datasets={split: open_split(clips, split) for split in (TRAIN, VALIDATION)},
+        torch_config=TorchConfig(timeout_s=int(workers.timeout_seconds)),
+        scaling_config=ScalingConfig(
+            num_workers=elastic if workers.max_workers > workers.num_workers else workers.num_workers,
+            use_gpu=on_gpu,
+            resources_per_worker=per_worker,
+        ),
+        run_config=RunConfig(
+            name=CHECKPOINTS,
+            storage_path=path,
+            storage_filesystem=filesystem,
+            failure_config=FailureConfig(max_failures=workers.max_failures),
+            checkpoint_config=CheckpointConfig(num_to_keep=2),
+        ),
+    )
+
+
+def open_split(clips: PreparedSet, split: str) -> "Dataset":
+    """Return the good clips of a split as a stream of what training reads, shards in another order each time."""
+    import ray
+    from ray.data import FileShuffleConfig
+    from ray.data.expressions import col
+
+    filesystem, path = clips.folder.storage.arrow_filesystem(clips.folder.results_uri)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    return (
+        ray.data.read_parquet(
+            path,
+            filesystem=filesystem,
+            shuffle=FileShuffleConfig(seed=0) if split == TRAIN else None,
+            num_cpus=_LIGHT_CPUS,
+        )
+        .filter(expr=(col("status") == "ok") & (col("split") == split))
+        .select_columns(list(COLUMNS))
+    )
+
+
+def show(console: Console, record: Facts, output: str) -> None:
+    """Print what came out, and what to do with it."""
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    clips, metrics = record["clips"], record["metrics"]
+    table.add_row("clips", ", ".join(f"{count:,} {split}" for split, count in sorted(clips.items())))
+    table.add_row("trained", f"{metrics.get('samples_seen', 0):,} sounds, {metrics.get('step', 0):,} steps")
+    if "validation_accuracy" in metrics:
+        right = f"{metrics['validation_accuracy']:.1%} of its sounds named right, of {record['labels']} labels"
+        table.add_row("validation", f"{right}; loss {metrics['validation_loss']:.3f}")
+    encoder = join_uri(output, "encoder")
+    table.add_row("try it", f"soundguide listen SOUND --audio {encoder}", style="bold")
+    console.print(table)
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program with the arguments `argv`; return its exit code."""
+    return exit_code_of(
+        lambda: run(load_config(PretrainConfig, argv, usage=_USAGE, description=str(__doc__)), Console())
+    )
+
+
+def _check(config: PretrainConfig, clips: PreparedSet) -> int:
+    """Return the steps of the whole training. Raises InvalidConfig where clips, encoder and workers do not fit."""
+    size, workers = config.training.batch_size, config.workers
+    most = max(workers.num_workers, workers.max_workers)
+    if size < 2 * most or (size % workers.num_workers and not workers.max_workers):
+        raise InvalidConfig(
+            f"training.batch_size {size} cannot be shared among {most} workers. Take a multiple of their number, with "
+            "two clips at least for each"
+        )
+    if clips.num_train < size:
+        raise InvalidConfig(
+            f"{clips.folder.uri} has {clips.num_train} clips to train on, fewer than one batch of {size}. Lower "
+            "training.batch_size, or prepare more clips"
+        )
+    if config.encoder.embed_dim != clips.embed_dim:
+        raise InvalidConfig(
+            f"encoder.embed_dim is {config.encoder.embed_dim}, but the clips' embeddings are {clips.embed_dim} wide. "
+            f"Set it to {clips.embed_dim}"
+        )
+    model = resolve_model(config.image_text, "image_text")
+    digest = str(read_config(model)["weights_sha256"])
+    if digest != clips.image_text_sha256:
+        raise InvalidConfig(
+            f"image_text {model} has weights {digest[:12]}..., but the clips were prepared with "
+            f"{clips.image_text_sha256[:12]}.... Name the model that prepared them"
+        )
+    return config.training.num_epochs * (clips.num_train // size)
+
+
+def _plan(config: PretrainConfig, clips: PreparedSet, *, on_gpu: bool, num_steps: int) -> "Plan":
+    """Return what the workers need to know; CLIP embeds the labels' names here, once."""
+    from pretrain_worker import Plan
+    from soundguide.models.checkpoint import load_model
+    from soundguide.models.image_text import OpenClipEncoder
+
+    loaded = load_model(resolve_model(config.image_text, "image_text"), device="cpu").module
+    if not isinstance(loaded, OpenClipEncoder):
+        raise InvalidConfig(f"image_text {config.image_text} is no image-text encoder. Name one")
+    workers = config.workers
+    num_threads = workers.num_threads or max(1, int((os.cpu_count() or 1) // workers.num_workers))
+    return Plan(
+        settings=config.training,
+        encoder=config.encoder,
+        labels=clips.labels,
+        label_embeddings=loaded.encode_text(list(clips.labels)).numpy(),
+        teacher_log_scale=float(loaded.logit_scale),
+        partners=join_uri(weak_partners_uri(clips.folder), TRAIN),
+        storage=clips.folder.storage,
+        num_steps=num_steps,
+        num_threads=num_threads,
+        precise=workers.precision == "float32" or (workers.precision == "auto" and not on_gpu),
+        checkpoint_steps=config.checkpoint_steps,
+        report_seconds=config.report_seconds,
+        made_by=f"{_USAGE.split(' --')[0]} (see run.json beside it)",
+    )
+
+
+def _publish(checkpoint: Any, folder: RunFolder) -> None:
+    """Put the encoder of a checkpoint into the output folder: weights first, so that its config never lacks them."""
+    from pretrain_worker import ENCODER
+
+    with checkpoint.as_directory() as local:
+        files = sorted((Path(local) / ENCODER).iterdir(), key=lambda path: path.suffix == ".json")
+        for path in files:
+            folder.storage.write_bytes(join_uri(folder.uri, ENCODER, path.name), path.read_bytes())
+
+
+def _place(config: PretrainConfig) -> PretrainConfig:
+    """Return the config with absolute folders, for workers stand in others; a submitted job must name them so."""
+    places = {"output": place_output(config.output)}
+    if not is_submitted():
+        places["clips"] = resolve_uri(config.clips, base=".")
+        if config.image_text != MINIATURE:
+            places["image_text"] = os.path.abspath(config.image_text)
+    return config.model_copy(update=places)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

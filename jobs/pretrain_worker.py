@@ -1,0 +1,202 @@
+"""What each worker of a pretraining runs under Ray Train: its shard of the clips, epoch after epoch."""
+
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from ray import train
+from ray.train.torch import get_device, prepare_model
+from ray.util.queue import Queue
+
+from soundguide.clips.splits import TRAIN, VALIDATION
+from soundguide.clips.weak_partners import WeakPartners, fetch_table
+from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
+from soundguide.models.checkpoint import save_model
+from soundguide.pretraining.batches import BatchReader, ClipBatch
+from soundguide.pretraining.pretrainer import Pretrainer
+from soundguide.pretraining.settings import PretrainingSettings
+from soundguide.storage import Storage
+
+ENCODER = "encoder"
+_STATE = "state.pt"
+_NUM_AHEAD = 3  # batches decoded while another one trains
+
+Item = TypeVar("Item")
+Made = TypeVar("Made")
+
+
+@dataclass(frozen=True)
+class Plan:
+    """All that a worker must know. ``label_embeddings`` ``[L, E]``; ``partners``: folder of the weak partners."""
+
+    settings: PretrainingSettings
+    encoder: SwinAudioConfig
+    labels: tuple[str, ...]
+    label_embeddings: NDArray[np.float32]
+    teacher_log_scale: float
+    partners: str
+    storage: Storage
+    num_steps: int
+    num_threads: int
+    precise: bool
+    checkpoint_steps: int
+    report_seconds: float
+    made_by: str
+
+
+def train_worker(config: dict[str, Any]) -> None:
+    """Train to the end of the plan, from the last checkpoint if there is one; the function that Ray Train calls."""
+    plan: Plan = config["plan"]
+    journal: Queue = config["journal"]
+    torch.set_num_threads(plan.num_threads)
+    context, settings = train.get_context(), plan.settings
+    rank, world = context.get_world_rank(), context.get_world_size()
+    pretrainer = Pretrainer(
+        SwinAudioEncoder(plan.encoder, seed=settings.seed),
+        settings,
+        num_steps=plan.num_steps,
+        teacher_log_scale=plan.teacher_log_scale,
+        device=get_device(),
+        precise=plan.precise,
+        wrap=prepare_model if world > 1 else None,
+    )
+    first_epoch, num_done = _resume(pretrainer)
+    local = settings.batch_size // world
+    reader = _reader(plan)
+    label_embeddings = torch.from_numpy(plan.label_embeddings).to(pretrainer.device)
+    speed = Speedometer(journal if rank == 0 else None, plan.report_seconds)
+    for epoch in range(first_epoch, settings.num_epochs):
+        fell_back = torch.zeros((), dtype=torch.int64)
+        for batch in batches_of(
+            TRAIN, reader, epoch=epoch, size=local, skip=num_done, shuffle=settings.shuffle_clips // world
+        ):
+            generator = torch.Generator().manual_seed(settings.seed + 1_000_003 * pretrainer.step + rank)
+            found = pretrainer.train_step(batch.to(pretrainer.device), generator)
+            pretrainer.samples_seen += local * world
+            num_done += 1
+            fell_back += batch.fell_back.sum()
+            speed.note(pretrainer, epoch, found, local * world)
+            if plan.checkpoint_steps and pretrainer.step % plan.checkpoint_steps == 0:
+                _report(pretrainer, plan, {"step": pretrainer.step}, (epoch, num_done), rank)
+        validation = batches_of(VALIDATION, reader, epoch=0, size=local, skip=0, shuffle=0)
+        metrics = {
+            "epoch": epoch,
+            "step": pretrainer.step,
+            "samples_seen": pretrainer.samples_seen,
+            "partners_fallen_back": int(fell_back),
+            **pretrainer.validate((batch.to(pretrainer.device) for batch in validation), label_embeddings),
+        }
+        num_done = 0
+        _report(pretrainer, plan, metrics, (epoch + 1, 0), rank)
+        speed.tell({"kind": "epoch", **metrics})
+
+
+def batches_of(
+    split: str, reader: BatchReader, *, epoch: int, size: int, skip: int, shuffle: int
+) -> Iterator[ClipBatch]:
+    """Yield this worker's batches of a split; training drops the rest that fills no batch, validation keeps it."""
+    training = split == TRAIN
+    tables = train.get_dataset_shard(split).iter_batches(
+        batch_size=size,
+        batch_format="pyarrow",
+        prefetch_batches=_NUM_AHEAD,
+        drop_last=training,
+        local_shuffle_buffer_size=shuffle or None,
+        local_shuffle_seed=epoch if shuffle else None,
+    )
+    wanted = (table for number, table in enumerate(tables) if number >= skip)
+    return ahead(wanted, lambda table: reader.read(table, epoch=epoch), depth=_NUM_AHEAD)
+
+
+def ahead(items: Iterable[Item], make: Callable[[Item], Made], *, depth: int) -> Iterator[Made]:
+    """Yield ``make(item)`` in order, made by a thread up to ``depth`` items ahead."""
+    with ThreadPoolExecutor(1) as pool:
+        waiting = []
+        for item in items:
+            waiting.append(pool.submit(make, item))
+            if len(waiting) > depth:
+                yield waiting.pop(0).result()
+        for made in waiting:
+            yield made.result()
+
+
+class Speedometer:
+    """Sends figures to the driver every few seconds; with `journal` None it is silent."""
+
+    def __init__(self, journal: Queue | None, every_seconds: float) -> None:
+        self._journal, self._every = journal, every_seconds
+        self._since, self._samples = time.monotonic(), 0
+
+    def note(self, pretrainer: Pretrainer, epoch: int, found: dict[str, torch.Tensor], num_samples: int) -> None:
+        """Count a step, and tell of it if it is time."""
+        self._samples += num_samples
+        now = time.monotonic()
+        if self._journal is None or now - self._since < self._every and pretrainer.step > 1:
+            return
+        figures = {name: float(value) for name, value in found.items()}
+        speed = self._samples / max(now - self._since, 1e-6)
+        self.tell({"kind": "step", "epoch": epoch, "step": pretrainer.step, "samples_per_second": speed, **figures})
+        self._since, self._samples = now, 0
+
+    def tell(self, record: dict[str, Any]) -> None:
+        """Send a record."""
+        if self._journal is not None:
+            self._journal.put(record)
+
+
+def _reader(plan: Plan) -> BatchReader:
+    table = None
+    if plan.settings.loss.weak_pairs and plan.partners:
+        cache = Path(tempfile.gettempdir()) / "soundguide-partners"
+        table = WeakPartners(fetch_table(plan.partners, plan.storage, cache=cache))
+    return BatchReader(
+        plan.labels,
+        num_samples=plan.encoder.num_samples,
+        sample_rate=plan.encoder.log_mel.sample_rate,
+        partners=table,
+        text_share=plan.settings.augment.text_share,
+        seed=plan.settings.seed,
+    )
+
+
+def _resume(pretrainer: Pretrainer) -> tuple[int, int]:
+    """Load the last checkpoint, if there is one; return the epoch to go on with and its batches that are done."""
+    checkpoint = train.get_checkpoint()
+    if checkpoint is None:
+        return 0, 0
+    with checkpoint.as_directory() as folder:
+        state = torch.load(Path(folder) / _STATE, map_location=pretrainer.device, weights_only=True)
+    pretrainer.load_state(state["pretrainer"])
+    done = state["batches_done"] if state["num_workers"] == train.get_context().get_world_size() else 0
+    return int(state["epoch"]), int(done)
+
+
+def _report(pretrainer: Pretrainer, plan: Plan, metrics: dict[str, Any], place: tuple[int, int], rank: int) -> None:
+    """Report to Ray Train, with a checkpoint from rank 0; all workers meet here."""
+    if rank:
+        train.report(metrics)
+        return
+    with tempfile.TemporaryDirectory(prefix="soundguide-") as folder:
+        save_model(
+            Path(folder) / ENCODER,
+            pretrainer.best_encoder,
+            plan.encoder,
+            half=False,
+            made_by=plan.made_by,
+            extra={"labels": plan.labels},
+        )
+        state = {
+            "pretrainer": pretrainer.state(),
+            "epoch": place[0],
+            "batches_done": place[1],
+            "num_workers": train.get_context().get_world_size(),
+        }
+        torch.save(state, Path(folder) / _STATE)
+        train.report(metrics, checkpoint=train.Checkpoint.from_directory(folder))

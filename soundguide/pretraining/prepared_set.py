@@ -1,0 +1,86 @@
+"""A folder of prepared clips as training sees it: its clips and labels, counted and checked before any work."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.dataset as ds
+
+from soundguide.clips.splits import TRAIN, VALIDATION
+from soundguide.errors import InvalidConfig, InvalidManifest
+from soundguide.pretraining.batches import COLUMNS
+from soundguide.run_folder import RunFolder
+
+_ROWS_AT_ONCE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedSet:
+    """What a finished preparation left in ``folder``.
+
+    ``labels``: all of them, sorted. ``counts``: good clips by split. ``image_text_sha256``: of the weights that made
+    the embeddings, of width ``embed_dim``. ``config_hash`` names the preparation.
+    """
+
+    folder: RunFolder
+    labels: tuple[str, ...]
+    counts: dict[str, int]
+    embed_dim: int
+    image_text_sha256: str
+    config_hash: str
+
+    @property
+    def num_train(self) -> int:
+        """Clips to train on."""
+        return self.counts.get(TRAIN, 0)
+
+    @property
+    def num_validation(self) -> int:
+        """Clips to validate on."""
+        return self.counts.get(VALIDATION, 0)
+
+
+def read_prepared_set(folder: RunFolder) -> PreparedSet:
+    """Read what a preparation left; labels are streamed, sounds are not touched.
+
+    Raises:
+        InvalidConfig: there is no finished preparation.
+        InvalidManifest: its shards lack a column, or it has no clip to train on.
+    """
+    record = folder.read_record() or {}
+    if record.get("status") != "complete" or "weak_partners" not in record:
+        raise InvalidConfig(
+            f"{folder.uri} holds no finished preparation of clips. Run jobs/prepare_clips.py with this output folder, "
+            "to its end"
+        )
+    filesystem, path = folder.storage.arrow_filesystem(folder.results_uri)
+    shards = ds.dataset(path, format="parquet", filesystem=filesystem)
+    missing = sorted({*COLUMNS, "split", "status"} - set(shards.schema.names))
+    if missing:
+        raise InvalidManifest(
+            f"the shards in {folder.results_uri} lack the columns {', '.join(missing)}. Prepare the clips again"
+        )
+    counts: Counter[str] = Counter()
+    labels: set[str] = set()
+    good = shards.scanner(
+        columns=["split", "labels"], filter=pc.field("status") == "ok", batch_size=_ROWS_AT_ONCE
+    ).to_batches()
+    for batch in good:
+        counts.update(batch["split"].to_pylist())
+        labels.update(pc.unique(pc.list_flatten(batch["labels"])).to_pylist())
+    if not counts[TRAIN]:
+        raise InvalidManifest(f"{folder.uri} has no good clips in its train split. Prepare some")
+    embedding = shards.schema.field("text_embedding").type
+    if not pa.types.is_fixed_size_list(embedding):
+        raise InvalidManifest(f"text_embedding in {folder.results_uri} has no fixed width. Prepare the clips again")
+    return PreparedSet(
+        folder=folder,
+        labels=tuple(sorted(labels)),
+        counts=dict(counts),
+        embed_dim=int(embedding.list_size),
+        image_text_sha256=str(record["models"]["image_text"]),
+        config_hash=str(record["config_hash"]),
+    )
