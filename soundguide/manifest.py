@@ -53,27 +53,36 @@ def read_table(
     ``row_is``: what one row describes. ``wanted``: of each group of names at least one must be a column.
     ``described``: the known columns as a message tells them. Raises `InvalidManifest` as `read_manifest` does.
     """
+    table = read_cells(uri, storage)
+    _check_columns(table.column_names, uri, known=known, wanted=wanted, described=described)
+    if table.num_rows == 0:
+        raise InvalidManifest(f"the manifest {uri} has no rows; write one row per {row_is} below the column names")
+    _check_ids(table["id"], uri, lambda: _line_numbers(storage.read_bytes(uri), _suffix(uri)))
+    return table
+
+
+def read_cells(uri: str, storage: Storage) -> pa.Table:
+    """Read any CSV, JSON Lines or Parquet as texts, null where nothing is given. Raises `InvalidManifest`."""
     try:
         data = storage.read_bytes(uri)
     except SourceNotFound as exc:
         raise InvalidManifest(f"the manifest cannot be read: {exc}") from exc
-    suffix = posixpath.splitext(uri.lower())[1]
+    suffix = _suffix(uri)
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": _read_parquet}
     if suffix not in readers:
         raise InvalidManifest(f"the manifest {uri} ends in {suffix!r}; write it as .csv, .jsonl or .parquet")
     try:
-        table = readers[suffix](data)
+        return readers[suffix](data)
     except InvalidManifest as exc:
         raise InvalidManifest(f"the manifest {uri} {exc}") from exc
     except (pa.ArrowException, UnicodeError, OSError, csv.Error) as exc:
         raise InvalidManifest(
             f"the manifest {uri} cannot be read as {suffix[1:]} ({exc}); correct it, or export it again as UTF-8"
         ) from exc
-    _check_columns(table.column_names, uri, known=known, wanted=wanted, described=described)
-    if table.num_rows == 0:
-        raise InvalidManifest(f"the manifest {uri} has no rows; write one row per {row_is} below the column names")
-    _check_ids(table["id"], uri, lambda: _line_numbers(data, suffix))
-    return table
+
+
+def _suffix(uri: str) -> str:
+    return posixpath.splitext(uri.lower())[1]
 
 
 def write_manifest(table: pa.Table, uri: str, storage: Storage) -> None:

@@ -1,0 +1,1 @@
+"""How well a sound encoder tells sounds apart: zero-shot by the names of classes, and by a linear probe on folds."""
