@@ -48,7 +48,7 @@ class PoolConfig(Frozen):
 
 
 ActorConfig = TypeVar("ActorConfig", ManipulatorConfig, EmbedderConfig)
-Stage = Callable[[pa.Table], pa.Table]
+Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
 
 
 @contextmanager

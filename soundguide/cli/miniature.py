@@ -22,6 +22,7 @@ app = typer.Typer(
         ("the scene of seed 7, and what the generator makes of it", "miniature render --seed 7 -o scene.png"),
         ("", "miniature render --seed 7 --generated -o drawn.png"),
         ("a sound to edit with", 'miniature synthesise "fire crackling" -o fire.wav'),
+        ("videos to prepare and train on", "miniature videos out/videos --num 1900"),
         ("how good are the models?", "miniature report"),
         ("make one of them again", "miniature train generator"),
     ),
@@ -42,6 +43,10 @@ _SYNTHESISE = examples(
     ("rain", "miniature synthesise raining -o rain.wav"),
     ("a distant storm, half a minute", "miniature synthesise thunderstorm --intensity 0.3 --seconds 30 -o far.flac"),
     ("another performance of the same style", 'miniature synthesise "techno music" --seed 5 -o techno.wav'),
+)
+_VIDEOS = examples(
+    ("a hundred of each label", "miniature videos out/videos --num 1900"),
+    ("where thunder is mostly heard among trees, birds too", "miniature videos out/biased --num 1900 --bias 0.95"),
 )
 
 
@@ -117,3 +122,25 @@ def synthesise(
     encode = encode_wav if output.suffix.lower() == ".wav" else encode_flac
     Storage().write_bytes(str(output), encode(waveform, SAMPLE_RATE_HZ))
     out.print(f"[dim]wrote[/]  {output}  [dim]{name}, {seconds:g} s[/]")
+
+
+@app.command(epilog=_VIDEOS)
+def videos(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", help="Where videos/ and clips.csv are written.")],
+    num: Annotated[int, typer.Option("--num", "-n", min=1, help="How many, all labels in turn.")] = 190,
+    seconds: Annotated[float, typer.Option(min=0.5, max=60, help="Length of each.")] = 5.0,
+    seed: Annotated[int, typer.Option(min=0, help="Another seed, other videos.")] = 0,
+    bias: Annotated[
+        float, typer.Option(min=0, max=1, help="Chance that a scene has what its sound does not cause (Fig. 2-3).")
+    ] = 0.0,
+) -> None:
+    """Make videos of scenes with their sounds, and the manifest that jobs/prepare_clips.py reads."""
+    from rich.progress import track
+
+    from soundguide.cli.console import out
+    from soundguide.miniature.videos import MANIFEST, VideoSet, write_videos
+
+    wanted = VideoSet(num=num, seconds=seconds, seed=seed, bias=bias)
+    for _ in track(write_videos(folder, wanted), total=num, description="filming", console=out, transient=True):
+        pass
+    out.print(f"[dim]wrote[/]  {folder / MANIFEST}  [dim]{num} videos of {seconds:g} s[/]")
