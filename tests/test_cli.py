@@ -6,6 +6,7 @@ import functools
 import json
 import math
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from cli_runs import assert_refused, plain, run
 from typer.testing import CliRunner
 
 from soundguide.cli.main import app
+from soundguide.config import ManipulatorConfig
 
 ROOT = Path(__file__).parents[1]
 COMMANDS = [
@@ -26,6 +28,7 @@ COMMANDS = [
     "miniature",
     "miniature render",
     "miniature synthesise",
+    "miniature videos",
     "miniature report",
     "miniature train",
     "miniature train generator",
@@ -105,6 +108,18 @@ def test_listen_takes_any_labels(models_file: Path, rain_file: Path) -> None:
     labels = ["--labels", "hail, a frying pan,"]
     answer = json.loads(run("listen", rain_file, *labels, "--json", "--models", models_file).stdout)
     assert {item["label"] for item in answer["labels"]} == {"hail", "a frying pan"}
+
+
+def test_another_sound_encoder_takes_the_place_of_the_models_own(
+    models_file: Path, rain_file: Path, tiny_models: ManipulatorConfig, tmp_path: Path
+) -> None:
+    other = tmp_path / "encoder"
+    shutil.copytree(tiny_models.audio, other)
+    config = json.loads((other / "config.json").read_text())
+    (other / "config.json").write_text(json.dumps({**config, "labels": ["applause"]}))
+    answer = json.loads(run("listen", rain_file, "--json", "--models", models_file, "--audio", other).stdout)
+    assert [item["label"] for item in answer["labels"]] == ["applause"]
+    assert_refused(run("listen", rain_file, "--models", models_file, "--audio", tmp_path / "none"), "none")
 
 
 def test_listen_by_window_tells_where_each_starts(models_file: Path, rain_file: Path) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soundguide.cli.border import examples
-from soundguide.cli.inputs import Models, load_config, read_settings, read_source, setting_option
+from soundguide.cli.inputs import Audio, Models, load_config, read_settings, read_source, setting_option
 from soundguide.config import EditSettings, ManipulatorConfig, describe
 from soundguide.errors import InvalidConfig, InvalidSettings
 
@@ -54,6 +54,7 @@ def edit(
     latent_out: Annotated[str, typer.Option(metavar="FILE", help="Keep the edit's code (.safetensors).")] = "",
     strip: Annotated[bool, typer.Option(help="Write before and after side by side, OUT-strip.png.")] = True,
     models: Models = None,
+    audio: Audio = "",
     text: Annotated[str | None, setting_option("text")] = None,
     mix: Annotated[float | None, setting_option("mix")] = None,
     mix_layers: Annotated[str | None, setting_option("mix_layers")] = None,
@@ -77,7 +78,7 @@ def edit(
     named |= {"latent_space": latent_space, "lambda_reg": lambda_reg, "inversion_steps": inversion_steps}
     settings = read_settings(named, set_ or [])
     request = _request(sound, image, seed, latent, output, settings)
-    _edit(request, load_config(models), output=output, latent_out=latent_out, strip=strip)
+    _edit(request, load_config(models, audio=audio), output=output, latent_out=latent_out, strip=strip)
 
 
 def _request(sound: str, image: str, seed: int | None, latent: str, output: str, settings: EditSettings) -> EditRequest:

@@ -27,12 +27,24 @@ Models = Annotated[
         "device ...). Default: the bundled miniature.",
     ),
 ]
+Audio = Annotated[
+    str,
+    typer.Option(
+        metavar="DIR", help="Another sound encoder, as jobs/pretrain_encoder.py leaves it.", show_default=False
+    ),
+]
 
 
-def load_config(path: Path | None) -> ManipulatorConfig:
-    """Return the configuration in a YAML file, or the default one. Raises `InvalidConfig`."""
-    if path is None:
-        return ManipulatorConfig()
+def load_config(path: Path | None, *, audio: str = "") -> ManipulatorConfig:
+    """Return the configuration in a YAML file, or the default one, perhaps with another sound encoder.
+
+    Raises `InvalidConfig`.
+    """
+    config = ManipulatorConfig() if path is None else _read_config(path)
+    return config.model_copy(update={"audio": audio}) if audio else config
+
+
+def _read_config(path: Path) -> ManipulatorConfig:
     import yaml
     from pydantic import ValidationError
 

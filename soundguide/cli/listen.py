@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from soundguide.cli.border import examples
-from soundguide.cli.inputs import Models, load_config, open_source
+from soundguide.cli.inputs import Audio, Models, load_config, open_source
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig
 
@@ -44,9 +44,10 @@ def listen(
         int | None, typer.Option(min=1, help="How many labels to print.", show_default=f"{_NUM_SHOWN}; all with --json")
     ] = None,
     models: Models = None,
+    audio: Audio = "",
 ) -> None:
     """Print what the encoder hears in a sound, as probabilities of labels."""
-    config = load_config(models)
+    config = load_config(models, audio=audio)
     if labels.strip(", "):
         names = tuple(dict.fromkeys(filter(None, (label.strip() for label in labels.split(",")))))
         config = config.model_copy(update={"labels": names})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soundguide.cli.border import UNMET, examples
-from soundguide.cli.inputs import Models, load_config
+from soundguide.cli.inputs import Audio, Models, load_config
 from soundguide.errors import InvalidConfig
 
 if TYPE_CHECKING:
@@ -43,6 +43,7 @@ def report(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help=f"Exit with {UNMET} if a target is missed.")] = False,
     models: Models = None,
+    audio: Audio = "",
 ) -> None:
     """Measure the bundled models on fresh samples and print each figure beside its target."""
     from soundguide.cli.console import err, out
@@ -55,7 +56,7 @@ def report(
         raise InvalidConfig("--sheet shows edits, and --parts leaves them out. Add edits to --parts.")
     log_progress()
     with err.status("loading the models"):
-        manipulator = Manipulator(load_config(models))
+        manipulator = Manipulator(load_config(models, audio=audio))
     found = run_report(sources=sources, recordings=recordings, parts=chosen, manipulator=manipulator, console=err)
     if sheet is not None:
         found.contact_sheet(sheet)
