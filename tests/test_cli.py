@@ -147,7 +147,7 @@ def test_a_wrong_models_file_is_told(text: str, rain_file: Path, tmp_path: Path)
 
 
 def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, rain_file: Path) -> None:
-    def interrupt(*_: object) -> None:
+    def interrupt(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
     monkeypatch.setattr("soundguide.cli.listen.load_config", interrupt)
