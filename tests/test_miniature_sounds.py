@@ -103,10 +103,15 @@ def test_held_out_log_draws_avoid_the_train_range() -> None:
     assert (drawn < 0.5).any() and (drawn > 8.0).any() and (drawn >= 0.25).all() and (drawn <= 16.0).all()
 
 
-def test_train_draws_stay_in_the_train_range() -> None:
-    draw = Draw(np.random.default_rng(0))
+@pytest.mark.parametrize(("ranges", "near_ends"), [("train", 0.4), ("edge", 0.75)])
+def test_train_and_edge_draws_stay_in_the_train_range(ranges: Ranges, near_ends: float) -> None:
+    draw = Draw(np.random.default_rng(0), ranges)
     drawn = np.array([draw.uniform(0.3, 0.8) for _ in range(2000)])
     assert drawn.min() >= 0.3 and drawn.max() <= 0.8
+    logs = np.log2([draw.log_uniform(0.5, 8.0) for _ in range(2000)])
+    assert logs.min() >= -1 - 1e-9 and logs.max() <= 3 + 1e-9
+    for place in ((drawn - 0.3) / 0.5, (logs + 1) / 4):
+        assert ((place < 0.1) | (place > 0.9)).mean() == pytest.approx(near_ends, abs=0.08)
 
 
 def test_an_unknown_label_is_refused_with_the_known_ones() -> None:

@@ -18,7 +18,7 @@ from torch import Tensor
 from soundguide.miniature.captions import phrase
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS
-from soundguide.miniature.sounds import Ranges, over, recording_chain, room, synthesise
+from soundguide.miniature.sounds import Draw, Ranges, over, recording_chain, room, synthesise
 
 BIASES: dict[str, tuple[str, float, float]] = {
     "raining": ("season", 0.75, 1.0),
@@ -91,12 +91,13 @@ def sound_of(
     Synthesised, mostly in a room and over another sound far below, always through a microphone.
     """
     waveform = synthesise(label, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
-    if rng.random() < 0.8:
+    share = 0.8 if ranges == "train" else 1.0
+    if rng.random() < share:
         waveform = room(waveform, rng=rng, ranges=ranges)
-    if rng.random() < 0.8:
+    if rng.random() < share:
         other = synthesise(
             LABELS[rng.integers(len(LABELS))], seconds=seconds, intensity=intensity, rng=rng, ranges=ranges
         )
-        low, high = (-24.0, -12.0) if ranges == "train" else (-12.0, -9.0)
-        waveform = over(waveform, other, float(rng.uniform(low, high)))
+        level_db = rng.uniform(-12.0, -9.0) if ranges == "held_out" else Draw(rng, ranges).uniform(-24.0, -12.0)
+        waveform = over(waveform, other, float(level_db))
     return recording_chain(waveform, rng=rng, ranges=ranges)

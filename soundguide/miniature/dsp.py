@@ -12,7 +12,8 @@ from scipy import fft, signal
 
 SAMPLE_RATE_HZ = 16_000
 Floats = NDArray[np.float64]
-Ranges = Literal["train", "held_out"]
+Ranges = Literal["train", "edge", "held_out"]
+"""'edge' is within the train ranges too, with every parameter near one of its ends."""
 
 # Octave-band centres at which the colour of noise is given.
 BAND_CENTRES_HZ = (90.0, 180.0, 350.0, 700.0, 1400.0, 2800.0, 5600.0)
@@ -23,8 +24,8 @@ class Draw:
     """Draw the parameters of one sound, inside the train ranges or just outside of them.
 
     `uniform` and `log_uniform` obey ``ranges``; what only scatters many grains of one sound uses ``rng`` directly.
-    Train draws follow the arcsine law, which is densest near both ends: who has met the ends often is less surprised
-    by what lies beyond them.
+    Train draws follow the arcsine law, which is densest near both ends. Where many parameters are drawn, all of them
+    are hardly ever near their ends at once, as they are beyond them: hence ``"edge"``.
     """
 
     def __init__(self, rng: np.random.Generator, ranges: Ranges = "train") -> None:
@@ -33,8 +34,8 @@ class Draw:
 
     def uniform(self, low: float, high: float) -> float:
         """Return a number in [low, high], or in the margins beside it; a range of positive numbers stays positive."""
-        if self.ranges == "train":
-            return low + (high - low) * float(self.rng.beta(0.5, 0.5))
+        if self.ranges != "held_out":
+            return self._inside(low, high)
         margin = HELD_OUT_MARGIN * (high - low)
         floor = low - margin if low <= 0 else max(low - margin, 0.6 * low)
         # 1 - random() is in (0, 1], so that the end points, which training can draw, are left out
@@ -49,10 +50,14 @@ class Draw:
 
     def uniform_between_logs(self, low: float, high: float) -> float:
         """Return a log2 in [low, high] or in the margins beside it, whatever the sign of the logarithm."""
-        if self.ranges == "train":
-            return low + (high - low) * float(self.rng.beta(0.5, 0.5))
+        if self.ranges != "held_out":
+            return self._inside(low, high)
         beyond = (1.0 - float(self.rng.random())) * HELD_OUT_MARGIN * (high - low)
         return low - beyond if self.rng.random() < 0.5 else high + beyond
+
+    def _inside(self, low: float, high: float) -> float:
+        concentration = 0.5 if self.ranges == "train" else 0.1
+        return low + (high - low) * float(self.rng.beta(concentration, concentration))
 
     def pick(self, kinds: Sequence[str]) -> str:
         """Return one of the kinds; kinds are the same in both ranges, only their parameters differ."""

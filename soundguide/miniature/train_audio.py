@@ -26,6 +26,7 @@ from soundguide.miniature.captions import PHRASES, TEMPLATES
 from soundguide.miniature.clips import make_clip, scene_of
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import render
+from soundguide.miniature.sounds import Ranges
 from soundguide.miniature.training import Training, compiled
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipEncoder
@@ -46,7 +47,8 @@ AUDIO = SwinAudioConfig(
 )
 
 BATCH = 96
-NUM_CLIPS = 15_200  # synthesised once per training, 800 of each label; cuts, colours and masks differ at every step
+NUM_CLIPS = 22_800  # synthesised once per training, 1200 of each label; cuts, colours and masks differ at every step
+EDGE_SHARE = 1 / 3  # of them has all parameters near the ends of their ranges
 CLIP_SECONDS = 6.0
 SCENES_PER_LABEL = 48
 REAL_SHARE = 0.35
@@ -96,7 +98,8 @@ def synthesised(folder: Path) -> Sounds:
 
 def synthesised_clip(index: int) -> NDArray[np.int16]:
     """Return the waveform of one training clip, ``[T]``."""
-    clip = make_clip(index, seed=0, seconds=CLIP_SECONDS)
+    ranges: Ranges = "train" if index < (1 - EDGE_SHARE) * NUM_CLIPS else "edge"
+    clip = make_clip(index, seed=0, seconds=CLIP_SECONDS, ranges=ranges)
     return np.round(clip.waveform * 32767).astype(np.int16)
 
 
@@ -137,7 +140,7 @@ def image_bank(image_text: OpenClipEncoder, generator: torch.Generator) -> Tenso
 
 
 def train_audio(
-    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 5000
+    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 5800
 ) -> SwinAudioEncoder:
     """Train (or go on training) the sound encoder in ``folder``; return the averaged one.
 
