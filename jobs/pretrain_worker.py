@@ -132,7 +132,8 @@ class Speedometer:
 
     def __init__(self, journal: Queue | None, every_seconds: float) -> None:
         self._journal, self._every = journal, every_seconds
-        self._since, self._samples = time.monotonic(), 0
+        self._started = self._since = time.monotonic()
+        self._samples = 0
 
     def note(self, pretrainer: Pretrainer, epoch: int, found: dict[str, torch.Tensor], num_samples: int) -> None:
         """Count a step, and tell of it if it is time."""
@@ -148,7 +149,7 @@ class Speedometer:
     def tell(self, record: dict[str, Any]) -> None:
         """Send a record."""
         if self._journal is not None:
-            self._journal.put(record)
+            self._journal.put({**record, "seconds": round(time.monotonic() - self._started, 3)})
 
 
 def _reader(plan: Plan) -> BatchReader:
