@@ -150,7 +150,10 @@ def stream_rows(
     )
     if finish is not None:
         rows = rows.map_batches(finish, num_cpus=_LIGHT_CPUS, **blocks)
-    rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": _LIGHT_CPUS})
+    try:
+        rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": _LIGHT_CPUS})
+    finally:
+        context.checkpoint_config = None  # or whatever this process reads next would lack the ids that are done here
 
 
 def fit_pool(pool: PoolConfig, config: ActorConfig) -> tuple[PoolConfig, ActorConfig]:

@@ -13,6 +13,7 @@ The output folder has evaluation.json with all figures, confusion_zero_shot.png,
 import json
 import sys
 from collections.abc import Sequence
+from importlib.util import find_spec
 from typing import Annotated, Any, Self
 
 import numpy as np
@@ -24,7 +25,7 @@ from rich.table import Table
 
 from job_config import JobConfig, exit_code_of, load_config, place_output
 from soundguide import __version__
-from soundguide.errors import InvalidConfig
+from soundguide.errors import InvalidConfig, InvalidManifest
 from soundguide.evaluation.measures import (
     EvaluationSettings,
     embed_classes,
@@ -67,7 +68,10 @@ class EvaluateConfig(JobConfig):
 
 
 def run(config: EvaluateConfig, console: Console) -> int:
-    """Run the evaluation; return the exit code. Raises InvalidProgram."""
+    """Run the evaluation; return the exit code. Raises InvalidProgram, before anything is heard where it can."""
+    for package in ("sklearn", "matplotlib"):
+        if find_spec(package) is None:
+            raise InvalidConfig(f"the package {package} is missing. Install it: pip install 'soundguide[evaluate]'")
     storage, settings = Storage(config.storage), config.evaluation
     output = place_output(config.output)
     kind = next(name for name in _READERS if getattr(config, name))
@@ -85,16 +89,17 @@ def run(config: EvaluateConfig, console: Console) -> int:
     classes = sorted({sound.label for sound in embedded.sounds})
     labels = np.array([classes.index(sound.label) for sound in embedded.sounds])
     folds = [sound.fold for sound in embedded.sounds]
-    answers = {
-        "zero_shot": zero_shot(embedded.embeddings, embed_classes(classes, text, settings)),
-        "probe": linear_probe(embedded.embeddings, labels, folds, settings),
-    }
+    answers = {"zero_shot": zero_shot(embedded.embeddings, embed_classes(classes, text, settings))}
+    try:
+        answers["probe"] = linear_probe(embedded.embeddings, labels, folds, settings)
+    except InvalidManifest as error:
+        console.print(f"no linear probe: {error}", style="yellow")
     measured = {name: figures(labels, answer, classes) for name, answer in answers.items()}
     report = {
         "set": kind,
         "classes": classes,
         **measured,
-        "probe_by_fold": _by_fold(labels == answers["probe"], folds),
+        "probe_by_fold": _by_fold(labels == answers["probe"], folds) if "probe" in answers else {},
         "unreadable": embedded.failures,
         "settings": settings.model_dump(mode="json"),
         "models": digests,
@@ -112,9 +117,11 @@ def run(config: EvaluateConfig, console: Console) -> int:
 def show(console: Console, report: dict[str, Any], output: str) -> None:
     """Print the figures, the classes that are named worst, and where the pictures are."""
     table = Table(box=None, padding=(0, 2, 0, 0))
-    for name in ("", "zero-shot", "linear probe"):
-        table.add_column(name, justify="left" if not name else "right")
-    both = (report["zero_shot"], report["probe"])
+    kinds = {"zero_shot": "zero-shot", "probe": "linear probe"}
+    both = [report[name] for name in kinds if name in report]
+    table.add_column("")
+    for name in (kinds[name] for name in kinds if name in report):
+        table.add_column(name, justify="right")
     table.add_row("accuracy", *(f"{found['accuracy']:.1%}" for found in both), style="bold")
     table.add_row("95 % interval", *("{:.1%} to {:.1%}".format(*found["interval_95"]) for found in both))
     table.add_row("mean over classes", *(f"{found['accuracy_macro']:.1%}" for found in both))

@@ -104,6 +104,7 @@ def place_output(output: str) -> str:
 
 def _refusal_in(exc: BaseException | None) -> InvalidProgram | None:
     """Return the InvalidProgram among an exception and its causes: workers' errors arrive wrapped."""
-    while exc is not None and not isinstance(exc, InvalidProgram):
-        exc = getattr(exc, "cause", None) or exc.__cause__
-    return exc
+    if exc is None or isinstance(exc, InvalidProgram):
+        return exc
+    inside = [getattr(exc, "cause", None) or exc.__cause__, *getattr(exc, "worker_failures", {}).values()]
+    return next(filter(None, map(_refusal_in, inside)), None)

@@ -5,7 +5,7 @@ on this machine, a small encoder:
 
 on eight GPUs of a cluster, the paper's figures:
   python jobs/pretrain_encoder.py --config jobs/configs/paper.yaml --clips s3://bucket/prepared \
-      --output s3://bucket/encoder --workers.num_workers 8 --address auto
+      --image_text /models/vit-b-32 --output s3://bucket/encoder --workers.num_workers 8 --address auto
 
 The output folder has encoder/ (a model folder for --audio of everything else), log.jsonl, tensorboard/, checkpoints/
 and run.json. A run that was stopped goes on from its last checkpoint when the same line is given again. The same line
@@ -13,9 +13,10 @@ works after `ray job submit --working-dir . --`.
 """
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -29,7 +30,7 @@ from soundguide import __version__
 from soundguide.clips.shards import weak_partners_uri
 from soundguide.clips.splits import TRAIN, VALIDATION
 from soundguide.config import Frozen
-from soundguide.errors import InvalidConfig
+from soundguide.errors import InvalidConfig, OutputConflict
 from soundguide.models.audio_encoder import SwinAudioConfig
 from soundguide.models.manifest import MINIATURE, read_config, resolve_model
 from soundguide.pretraining.batches import COLUMNS
@@ -59,8 +60,10 @@ class WorkersConfig(Frozen):
     gpus: Annotated[bool | None, Field(description="One GPU for each worker; not given: where there are any.")] = None
     cpus_per_worker: Annotated[float, Field(gt=0, le=1024, description="CPUs that one worker asks for.")] = 1.0
     num_threads: Annotated[int, Field(ge=0, le=1024, description="Torch threads of a worker; 0: by room.")] = 0
-    max_failures: Annotated[int, Field(ge=0, description="Times that the workers are started again.")] = 3
-    timeout_seconds: Annotated[float, Field(gt=0, description="Longest wait of a worker for the others.")] = 300.0
+    max_failures: Annotated[
+        int, Field(ge=-1, description="Times that the workers are started again; -1: without end.")
+    ] = 3
+    timeout_seconds: Annotated[float, Field(ge=1, description="Longest wait of a worker for the others.")] = 300.0
     precision: Annotated[
         str, Field(pattern="^(auto|float32|bfloat16)$", description="Of the encoder's arithmetic.")
     ] = "auto"
@@ -91,6 +94,8 @@ def run(config: PretrainConfig, console: Console) -> int:
     num_steps = _check(config, clips)
     folder, identity = RunFolder(config.output, storage), identify(config, clips)
     earlier = folder.read_record()
+    if earlier is None and storage.list(join_uri(config.output, CHECKPOINTS)):
+        raise OutputConflict(f"{config.output} holds checkpoints, but not the run.json of their run. Empty it")
     if earlier is not None:
         folder.require_same(earlier, identity)
         if earlier.get("status") == "complete":
@@ -129,11 +134,20 @@ def train(
     from training_log import TrainingLog
 
     with TrainingLog(folder, console, num_steps=num_steps, bars=config.shows_bars) as log:
-        result: Result = make_trainer(config, clips, folder, log.queue, num_steps=num_steps).fit()
-    if result.checkpoint is None:
-        raise InvalidConfig(f"no epoch was finished in {config.output}. Look at log.jsonl there")
+        result: Result = _interruptible(make_trainer(config, clips, folder, log.queue, num_steps=num_steps).fit)
     _publish(result.checkpoint, folder)
     return {name: value for name, value in (result.metrics or {}).items() if isinstance(value, int | float)}
+
+
+def _interruptible(fit: Callable[[], Any]) -> Any:
+    """Call `fit`, which takes over Ctrl-C and turns it into SystemExit, and give Ctrl-C back."""
+    before = signal.getsignal(signal.SIGINT)
+    try:
+        return fit()
+    except SystemExit as stopped:
+        raise KeyboardInterrupt from stopped
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def make_trainer(
@@ -142,7 +156,8 @@ def make_trainer(
     """Return the trainer; its checkpoints in the output folder make it go on where an earlier one stopped."""
     import ray
     from ray import cloudpickle
-    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.data import ExecutionOptions
+    from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     import pretrain_worker
@@ -151,6 +166,11 @@ def make_trainer(
     cloudpickle.register_pickle_by_value(pretrain_worker)  # workers on other machines do not have this folder
     resources, workers = ray.cluster_resources(), config.workers
     on_gpu = bool(resources.get("GPU")) if workers.gpus is None else workers.gpus
+    if not config.address and not is_submitted() and on_gpu and resources.get("GPU", 0) < workers.num_workers:
+        raise InvalidConfig(
+            f"{workers.num_workers} workers need a GPU each, and this machine has {resources.get('GPU', 0):g}. Take "
+            "fewer, --workers.gpus false, or the --address of a cluster"
+        )
     filesystem, path = folder.storage.arrow_filesystem(folder.uri)
     filesystem.create_dir(path, recursive=True)
     per_worker = {"CPU": workers.cpus_per_worker} | ({"GPU": 1.0} if on_gpu else {})
@@ -158,7 +178,10 @@ def make_trainer(
     return TorchTrainer(
         pretrain_worker.train_worker,
         train_loop_config={"plan": _plan(config, clips, on_gpu=on_gpu, num_steps=num_steps), "journal": journal},
-        datasets={split: open_split(clips, split) for split in (TRAIN, VALIDATION)},
+        datasets={split: open_split(clips, split, seed=config.training.seed) for split in (TRAIN, VALIDATION)},
+        # Otherwise batches overtake each other: the last, smaller one of validation must be the last on every worker,
+        # and a run that goes on within an epoch must skip what it has seen.
+        dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True)),
         torch_config=TorchConfig(timeout_s=int(workers.timeout_seconds)),
         scaling_config=ScalingConfig(
             num_workers=elastic if workers.max_workers > workers.num_workers else workers.num_workers,
@@ -175,8 +198,8 @@ def make_trainer(
     )
 
 
-def open_split(clips: PreparedSet, split: str) -> "Dataset":
-    """Return the good clips of a split as a stream of what training reads, shards in another order each time."""
+def open_split(clips: PreparedSet, split: str, *, seed: int) -> "Dataset":
+    """Return the good clips of a split as a stream of what training reads, its shards in the order of the seed."""
     import ray
     from ray.data import FileShuffleConfig
     from ray.data.expressions import col
@@ -185,11 +208,12 @@ def open_split(clips: PreparedSet, split: str) -> "Dataset":
     context = ray.data.DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = -1  # the stream waits for the training
     return (
         ray.data.read_parquet(
             path,
             filesystem=filesystem,
-            shuffle=FileShuffleConfig(seed=0) if split == TRAIN else None,
+            shuffle=FileShuffleConfig(seed=seed, reseed_after_execution=False) if split == TRAIN else None,
             num_cpus=_LIGHT_CPUS,
         )
         .filter(expr=(col("status") == "ok") & (col("split") == split))
@@ -222,6 +246,11 @@ def _check(config: PretrainConfig, clips: PreparedSet) -> int:
     """Return the steps of the whole training. Raises InvalidConfig where clips, encoder and workers do not fit."""
     size, workers = config.training.batch_size, config.workers
     most = max(workers.num_workers, workers.max_workers)
+    if 0 < workers.max_workers < workers.num_workers or (workers.max_workers and not config.checkpoint_steps):
+        raise InvalidConfig(
+            f"workers.max_workers {workers.max_workers} must be at least workers.num_workers {workers.num_workers}, "
+            "and needs --checkpoint_steps, to which training goes back whenever workers come or go"
+        )
     if size < 2 * most or (size % workers.num_workers and not workers.max_workers):
         raise InvalidConfig(
             f"training.batch_size {size} cannot be shared among {most} workers. Take a multiple of their number, with "
@@ -236,6 +265,12 @@ def _check(config: PretrainConfig, clips: PreparedSet) -> int:
         raise InvalidConfig(
             f"encoder.embed_dim is {config.encoder.embed_dim}, but the clips' embeddings are {clips.embed_dim} wide. "
             f"Set it to {clips.embed_dim}"
+        )
+    rate = config.encoder.log_mel.sample_rate
+    if clips.sample_rate < rate:
+        raise InvalidConfig(
+            f"the encoder reads sounds of {rate} Hz, but the clips were prepared with {clips.sample_rate} Hz. Prepare "
+            f"them with --sample_rate {rate}, or lower encoder.log_mel.sample_rate"
         )
     model = resolve_model(config.image_text, "image_text")
     digest = str(read_config(model)["weights_sha256"])
@@ -256,19 +291,17 @@ def _plan(config: PretrainConfig, clips: PreparedSet, *, on_gpu: bool, num_steps
     loaded = load_model(resolve_model(config.image_text, "image_text"), device="cpu").module
     if not isinstance(loaded, OpenClipEncoder):
         raise InvalidConfig(f"image_text {config.image_text} is no image-text encoder. Name one")
-    workers = config.workers
-    num_threads = workers.num_threads or max(1, int((os.cpu_count() or 1) // workers.num_workers))
     return Plan(
         settings=config.training,
         encoder=config.encoder,
         labels=clips.labels,
         label_embeddings=loaded.encode_text(list(clips.labels)).numpy(),
         teacher_log_scale=float(loaded.logit_scale),
-        partners=join_uri(weak_partners_uri(clips.folder), TRAIN),
+        partners=join_uri(weak_partners_uri(clips.folder), TRAIN) if clips.has_partners else "",
         storage=clips.folder.storage,
         num_steps=num_steps,
-        num_threads=num_threads,
-        precise=workers.precision == "float32" or (workers.precision == "auto" and not on_gpu),
+        num_threads=config.workers.num_threads,
+        precise=config.workers.precision == "float32" or (config.workers.precision == "auto" and not on_gpu),
         checkpoint_steps=config.checkpoint_steps,
         report_seconds=config.report_seconds,
         made_by=f"{_USAGE.split(' --')[0]} (see run.json beside it)",
@@ -287,9 +320,8 @@ def _publish(checkpoint: Any, folder: RunFolder) -> None:
 
 def _place(config: PretrainConfig) -> PretrainConfig:
     """Return the config with absolute folders, for workers stand in others; a submitted job must name them so."""
-    places = {"output": place_output(config.output)}
+    places = {"output": place_output(config.output), "clips": resolve_uri(config.clips, base=".")}
     if not is_submitted():
-        places["clips"] = resolve_uri(config.clips, base=".")
         if config.image_text != MINIATURE:
             places["image_text"] = os.path.abspath(config.image_text)
     return config.model_copy(update=places)

@@ -1,5 +1,6 @@
 """What each worker of a pretraining runs under Ray Train: its shard of the clips, epoch after epoch."""
 
+import os
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -12,11 +13,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from ray import train
+from ray.exceptions import RayActorError
 from ray.train.torch import get_device, prepare_model
 from ray.util.queue import Queue
 
 from soundguide.clips.splits import TRAIN, VALIDATION
 from soundguide.clips.weak_partners import WeakPartners, fetch_table
+from soundguide.distributed import mean_over_workers
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.checkpoint import save_model
 from soundguide.pretraining.batches import BatchReader, ClipBatch
@@ -55,8 +58,8 @@ def train_worker(config: dict[str, Any]) -> None:
     """Train to the end of the plan, from the last checkpoint if there is one; the function that Ray Train calls."""
     plan: Plan = config["plan"]
     journal: Queue = config["journal"]
-    torch.set_num_threads(plan.num_threads)
     context, settings = train.get_context(), plan.settings
+    torch.set_num_threads(plan.num_threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     rank, world = context.get_world_rank(), context.get_world_size()
     pretrainer = Pretrainer(
         SwinAudioEncoder(plan.encoder, seed=settings.seed),
@@ -67,13 +70,14 @@ def train_worker(config: dict[str, Any]) -> None:
         precise=plan.precise,
         wrap=prepare_model if world > 1 else None,
     )
-    first_epoch, num_done = _resume(pretrainer)
     local = settings.batch_size // world
+    first_epoch, num_done = _resume(pretrainer)
     reader = _reader(plan)
     label_embeddings = torch.from_numpy(plan.label_embeddings).to(pretrainer.device)
     speed = Speedometer(journal if rank == 0 else None, plan.report_seconds)
     for epoch in range(first_epoch, settings.num_epochs):
-        fell_back = torch.zeros((), dtype=torch.int64)
+        fell_back = torch.zeros((), device=pretrainer.device)
+        torch.manual_seed(settings.seed + 7919 * epoch + rank)  # drop path
         for batch in batches_of(
             TRAIN, reader, epoch=epoch, size=local, skip=num_done, shuffle=settings.shuffle_clips // world
         ):
@@ -90,7 +94,7 @@ def train_worker(config: dict[str, Any]) -> None:
             "epoch": epoch,
             "step": pretrainer.step,
             "samples_seen": pretrainer.samples_seen,
-            "partners_fallen_back": int(fell_back),
+            "partners_fallen_back": round(float(mean_over_workers(fell_back)) * world),
             **pretrainer.validate((batch.to(pretrainer.device) for batch in validation), label_embeddings),
         }
         num_done = 0
@@ -109,7 +113,7 @@ def batches_of(
         prefetch_batches=_NUM_AHEAD,
         drop_last=training,
         local_shuffle_buffer_size=shuffle or None,
-        local_shuffle_seed=epoch if shuffle else None,
+        local_shuffle_seed=1_000_003 * reader.seed + epoch if shuffle else None,
     )
     wanted = (table for number, table in enumerate(tables) if number >= skip)
     return ahead(wanted, lambda table: reader.read(table, epoch=epoch), depth=_NUM_AHEAD)
@@ -148,8 +152,12 @@ class Speedometer:
 
     def tell(self, record: dict[str, Any]) -> None:
         """Send a record."""
-        if self._journal is not None:
+        if self._journal is None:
+            return
+        try:
             self._journal.put({**record, "seconds": round(time.monotonic() - self._started, 3)})
+        except RayActorError:  # whoever listened is gone: no reason to stop
+            self._journal = None
 
 
 def _reader(plan: Plan) -> BatchReader:
@@ -168,15 +176,22 @@ def _reader(plan: Plan) -> BatchReader:
 
 
 def _resume(pretrainer: Pretrainer) -> tuple[int, int]:
-    """Load the last checkpoint, if there is one; return the epoch to go on with and its batches that are done."""
+    """Load the last checkpoint, if there is one; return the epoch to go on with and its batches that are done.
+
+    Another number of workers divides the clips differently: then the epoch begins again, and the schedule with it.
+    """
     checkpoint = train.get_checkpoint()
     if checkpoint is None:
         return 0, 0
     with checkpoint.as_directory() as folder:
         state = torch.load(Path(folder) / _STATE, map_location=pretrainer.device, weights_only=True)
     pretrainer.load_state(state["pretrainer"])
-    done = state["batches_done"] if state["num_workers"] == train.get_context().get_world_size() else 0
-    return int(state["epoch"]), int(done)
+    epoch, done = int(state["epoch"]), int(state["batches_done"])
+    if done and state["num_workers"] != train.get_context().get_world_size():
+        pretrainer.step -= done
+        pretrainer.samples_seen -= done * int(state["batch_size"])
+        done = 0
+    return epoch, done
 
 
 def _report(pretrainer: Pretrainer, plan: Plan, metrics: dict[str, Any], place: tuple[int, int], rank: int) -> None:
@@ -193,11 +208,13 @@ def _report(pretrainer: Pretrainer, plan: Plan, metrics: dict[str, Any], place: 
             made_by=plan.made_by,
             extra={"labels": plan.labels},
         )
+        world = train.get_context().get_world_size()
         state = {
             "pretrainer": pretrainer.state(),
             "epoch": place[0],
             "batches_done": place[1],
-            "num_workers": train.get_context().get_world_size(),
+            "num_workers": world,
+            "batch_size": plan.settings.batch_size // world * world,
         }
         torch.save(state, Path(folder) / _STATE)
         train.report(metrics, checkpoint=train.Checkpoint.from_directory(folder))

@@ -1,21 +1,30 @@
 """What a training tells while it runs, on the driver: a live line, JSON Lines and TensorBoard."""
 
 import json
+import logging
 import tempfile
 import threading
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+import ray
+from ray.exceptions import RayActorError
 from ray.util.queue import Empty, Queue
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from soundguide.errors import InvalidEdit
 from soundguide.run_folder import RunFolder
 from soundguide.storage import join_uri
 
 LOG_FILE, BOARD = "log.jsonl", "tensorboard"
 _POLL_SECONDS = 0.5
+_SAVE_SECONDS = 30.0
+
+logger = logging.getLogger(__name__)
 
 
 class TrainingLog:
@@ -27,9 +36,11 @@ class TrainingLog:
     def __init__(self, folder: RunFolder, console: Console, *, num_steps: int, bars: bool) -> None:
         from tensorboardX import SummaryWriter
 
-        self.queue = Queue(actor_options={"num_cpus": 0})
+        here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+        self.queue = Queue(actor_options={"num_cpus": 0, "scheduling_strategy": here})  # it ends with the driver alone
         self._folder, self._console = folder, console
         self._lines = self._earlier_lines()
+        self._saved = time.monotonic()
         self._board_folder = tempfile.TemporaryDirectory(prefix="soundguide-board-")
         self._board = SummaryWriter(self._board_folder.name)
         self._progress = Progress(
@@ -55,8 +66,8 @@ class TrainingLog:
         self._done.set()
         self._thread.join()
         self._progress.stop()
-        self._board.close()
         self._save()
+        self._board.close()
         self._board_folder.cleanup()
         self.queue.shutdown()
 
@@ -67,6 +78,11 @@ class TrainingLog:
             except Empty:
                 if self._done.is_set():
                     return
+            except RayActorError:
+                logger.warning("the queue of the log was lost: training goes on, untold")
+                return
+            if time.monotonic() - self._saved > _SAVE_SECONDS:
+                self._save()
 
     def _take(self, record: dict[str, Any]) -> None:
         self._lines.append(json.dumps(record))
@@ -80,10 +96,16 @@ class TrainingLog:
         else:
             loss = f"validation loss {record['validation_loss']:.3f}" if "validation_loss" in record else "done"
             self._console.print(f"epoch {record['epoch']}: {loss}{heard}, step {record['step']:,}", highlight=False)
-            self._save()
 
     def _save(self) -> None:
-        """Write the log whole: object stores cannot append."""
+        """Write the log whole, since object stores cannot append; what fails now is tried again later."""
+        self._saved = time.monotonic()
+        try:
+            self._write()
+        except (OSError, InvalidEdit) as error:
+            logger.warning("the log in %s could not be written (%s): training goes on", self._folder.uri, error)
+
+    def _write(self) -> None:
         storage = self._folder.storage
         storage.write_bytes(join_uri(self._folder.uri, LOG_FILE), "".join(f"{line}\n" for line in self._lines).encode())
         self._board.flush()

@@ -3,7 +3,6 @@
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 import pyarrow.parquet as pq
 from clip_videos import plain, tone
 from tiny_world import SAMPLE_RATE
@@ -47,19 +46,9 @@ def write_prepared(folder: Path, models: ManipulatorConfig, *, per_label: int = 
         pq.write_table(rows_of_part, folder / "results" / f"{part}.parquet")
     tables = write_tables(open_shards(prepared, embed_dim=embedder.embed_dim), weak_partners_uri(prepared), Storage())
     digest = str(read_config(Path(models.image_text))["weights_sha256"])
-    record = describe_run({"made": "by a test"}, {}, [("image_text", digest)])
+    record = describe_run({"sample_rate": SAMPLE_RATE}, {}, [("image_text", digest)])
     prepared.write_record({**record, "status": "complete", "weak_partners": {split: {} for split in tables}})
     return prepared
-
-
-def rewrite_shards(prepared: RunFolder, change: dict[str, pa.Array | None]) -> None:
-    """Replace columns of the first shard, or drop those that are None."""
-    path = next(Path(prepared.uri, "results").glob("0*.parquet"))
-    table = pq.read_table(path)
-    for name, column in change.items():
-        place = table.schema.get_field_index(name)
-        table = table.remove_column(place) if column is None else table.set_column(place, name, column)
-    pq.write_table(table, path)
 
 
 def _row(id: str, label: str, sound: np.ndarray, colour: tuple[int, int, int] | None, split: str) -> dict[str, object]:

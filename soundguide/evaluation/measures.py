@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 
 from soundguide.audio.decode import Samples, decode_audio
@@ -30,6 +30,15 @@ class EvaluationSettings(Frozen):
     templates: Annotated[
         tuple[str, ...], Field(min_length=1, description="Prompts of a class; {} is its name. They are averaged.")
     ] = ("{}", "the sound of {}")
+
+    @field_validator("templates")
+    @classmethod
+    def _check_templates(cls, templates: tuple[str, ...]) -> tuple[str, ...]:
+        for template in templates:
+            if template.count("{}") != 1 or template.replace("{}", "").count("{"):
+                raise ValueError(f"the template {template!r} must hold {{}} once, where the name of the class goes")
+        return templates
+
     padding: Annotated[
         Literal["repeat", "zeros"], Field(description="How sounds shorter than the encoder's window fill it.")
     ] = "repeat"
@@ -115,8 +124,8 @@ def linear_probe(
 ) -> NDArray[np.int64]:
     """Return what a logistic regression that was fitted on the other folds takes each sound for, ``[N]``.
 
-    ``folds``: the data set's own; where they are all empty, stratified folds are drawn. -1 where a class does not occur
-    outside a fold at all.
+    ``folds``: the data set's own; where any is empty, stratified folds are drawn. -1 where fewer than two classes lie
+    outside a fold. Raises `InvalidManifest` where no folds can be drawn.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -168,7 +177,7 @@ def _splits(
     """Yield the rows to fit on and the rows to judge, for each fold."""
     from sklearn.model_selection import LeaveOneGroupOut, StratifiedKFold
 
-    if len(set(folds)) > 1:
+    if len(set(folds)) > 1 and all(folds):
         yield from LeaveOneGroupOut().split(labels[:, None], labels, np.array(folds))
         return
     rarest = int(np.bincount(labels).min())

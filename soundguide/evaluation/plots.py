@@ -33,7 +33,7 @@ def map_png(embeddings: NDArray[np.float64], labels: NDArray[np.int64], classes:
     from matplotlib import colormaps
     from sklearn.manifold import TSNE
 
-    perplexity = float(min(30, max(2, (len(embeddings) - 1) // 3)))
+    perplexity = min(30.0, (len(embeddings) - 1) / 3)
     places = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, metric="cosine").fit_transform(embeddings)
     figure, axes = _figure(side=8.0)
     colours = colormaps["gist_rainbow"](np.linspace(0, 1, len(classes), endpoint=False))

@@ -72,7 +72,7 @@ class BatchReader:
     ) -> None:
         self._columns = {label: column for column, label in enumerate(labels)}
         self._num_samples, self._sample_rate = num_samples, sample_rate
-        self._partners, self._text_share, self._seed = partners, text_share, seed
+        self._partners, self._text_share, self.seed = partners, text_share, seed
 
     def read(self, table: pa.Table, *, epoch: int) -> ClipBatch:
         """Return the clips of a table in their order.
@@ -94,7 +94,7 @@ class BatchReader:
                 text[row] = fixed_rows(others)[rng.integers(len(others))]
         partner, rows = np.zeros_like(text), np.full(len(ids), -2)
         if self._partners is not None:
-            drawn = self._partners.draw(ids, labels, image, seed=self._seed, epoch=epoch)
+            drawn = self._partners.draw(ids, labels, image, seed=self.seed, epoch=epoch)
             partner, rows = drawn.embeddings, drawn.rows
         arrays: dict[str, NDArray[np.generic]] = {
             "waveforms": waveforms,
@@ -128,4 +128,4 @@ class BatchReader:
             raise InvalidManifest(f"the clip {id!r} has the label {label!r}, which is new. Begin a new run") from error
 
     def _rng(self, id: str, epoch: int, stream: int) -> np.random.Generator:
-        return np.random.default_rng((self._seed, epoch, stream, stable_hash(id)))
+        return np.random.default_rng((self.seed, epoch, stream, stable_hash(id)))

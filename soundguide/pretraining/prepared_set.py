@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from soundguide.clips.splits import TRAIN, VALIDATION
+from soundguide.clips.splits import TRAIN
 from soundguide.errors import InvalidConfig, InvalidManifest
 from soundguide.pretraining.batches import COLUMNS
 from soundguide.run_folder import RunFolder
@@ -21,7 +21,8 @@ _ROWS_AT_ONCE = 4096
 class PreparedSet:
     """What a finished preparation left in ``folder``.
 
-    ``labels``: all of them, sorted. ``counts``: good clips by split. ``image_text_sha256``: of the weights that made
+    ``labels``: all of them, sorted. ``sample_rate``: of the sounds, Hz. ``has_partners``: whether training clips have
+    frames, and so weak partners. ``counts``: good clips by split. ``image_text_sha256``: of the weights that made
     the embeddings, of width ``embed_dim``. ``config_hash`` names the preparation.
     """
 
@@ -29,6 +30,8 @@ class PreparedSet:
     labels: tuple[str, ...]
     counts: dict[str, int]
     embed_dim: int
+    sample_rate: int
+    has_partners: bool
     image_text_sha256: str
     config_hash: str
 
@@ -36,11 +39,6 @@ class PreparedSet:
     def num_train(self) -> int:
         """Clips to train on."""
         return self.counts.get(TRAIN, 0)
-
-    @property
-    def num_validation(self) -> int:
-        """Clips to validate on."""
-        return self.counts.get(VALIDATION, 0)
 
 
 def read_prepared_set(folder: RunFolder) -> PreparedSet:
@@ -81,6 +79,8 @@ def read_prepared_set(folder: RunFolder) -> PreparedSet:
         labels=tuple(sorted(labels)),
         counts=dict(counts),
         embed_dim=int(embedding.list_size),
+        sample_rate=int(record["identity"]["sample_rate"]),
+        has_partners=TRAIN in record["weak_partners"],
         image_text_sha256=str(record["models"]["image_text"]),
         config_hash=str(record["config_hash"]),
     )

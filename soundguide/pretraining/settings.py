@@ -75,7 +75,10 @@ class PretrainingSettings(Frozen):
     loss: Annotated[LossSettings, Field(description="The four terms of the loss.")] = LossSettings()
     augment: Annotated[AugmentSettings, Field(description="Augmentation of sounds and texts.")] = AugmentSettings()
     optimizer: Annotated[OptimizerSettings, Field(description="Optimiser and learning rate.")] = OptimizerSettings()
-    num_epochs: Annotated[int, Field(ge=1, le=100_000, description="Times that each clip is seen.")] = 50
+    num_epochs: Annotated[
+        int,
+        Field(ge=1, le=100_000, description="Passes over the clips; a rest that fills no batch waits for the next."),
+    ] = 50
     batch_size: Annotated[
         int, Field(ge=2, le=65_536, description="Clips in a step, over all workers: each is the others' negative.")
     ] = 384
@@ -85,4 +88,4 @@ class PretrainingSettings(Frozen):
     average_steps: Annotated[
         int, Field(ge=0, description="Steps over which the weights that are kept are averaged; 0: the last ones.")
     ] = 0
-    seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of weights, order and augmentation.")] = 0
+    seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of weights, order, crops and augmentation.")] = 0
