@@ -108,6 +108,12 @@ def test_zero_shot_takes_the_nearest_class_and_prompts_are_averaged(tiny_models:
     assert zero_shot(np.stack([classes[1], classes[0], classes[1]]), classes).tolist() == [1, 0, 1]
 
 
+@pytest.mark.parametrize("template", ["a sound", "{name} sound", "{} and {}"])
+def test_a_template_without_one_place_for_the_name_is_refused(template: str) -> None:
+    with pytest.raises(ValueError, match="must hold {} once"):
+        EvaluationSettings(templates=("{}", template))
+
+
 def test_the_probe_judges_a_fold_by_the_others_alone() -> None:
     rng = np.random.default_rng(0)
     labels = np.arange(60) % 3

@@ -15,11 +15,12 @@ from tiny_world import SAMPLE_RATE
 
 import pretrain_encoder
 import pretrain_worker
-from job_config import load_config
+from job_config import exit_code_of, load_config
 from pretrain_encoder import PretrainConfig
 from soundguide.audio.decode import encode_wav
 from soundguide.clips.splits import TRAIN
 from soundguide.config import ManipulatorConfig
+from soundguide.errors import InvalidProgram
 from soundguide.models.checkpoint import load_model
 from soundguide.pretraining.batches import BatchReader, ClipBatch
 from soundguide.run_folder import RunFolder
@@ -162,6 +163,9 @@ def test_a_killed_worker_costs_no_sample_and_little_loss(
         ({"encoder.embed_dim": 8}, r"embed_dim is 8, but the clips' embeddings are 16 wide\. Set it to 16"),
         ({"image_text": "miniature"}, r"were prepared with .*Name the model that prepared them"),
         ({"clips": "nowhere"}, r"no finished preparation"),
+        ({"workers.num_workers": 4, "workers.max_workers": 2}, r"max_workers 2 must be at least workers.num_workers 4"),
+        ({"workers.max_workers": 4}, r"needs --checkpoint_steps"),
+        ({"encoder.log_mel.sample_rate": 16_000}, r"reads sounds of 16000 Hz.*prepared with 8000 Hz"),
         ({"training.loss.kl_form": "both"}, r"kl_form"),
     ],
 )
@@ -187,3 +191,15 @@ def test_the_configs_are_valid(name: str) -> None:
         assert (optimizer.learning_rate, optimizer.beta1, optimizer.weight_decay) == (1e-3, 0.9, 1e-4)
         assert (training.augment.frequency_ratio, training.augment.time_ratio) == (0.15, 0.3)
         assert set(training.loss.weights().values()) == {1.0}
+
+
+def test_a_refusal_of_a_worker_is_told_as_one(capsys: pytest.CaptureFixture[str]) -> None:
+    from ray.train import WorkerGroupError
+
+    def fail() -> int:
+        raise WorkerGroupError("workers failed", {1: InvalidProgram("the gradient of step 7 is not finite. Lower it")})
+
+    assert exit_code_of(fail) == 2
+    assert "InvalidProgram: the gradient of step 7 is not finite" in capsys.readouterr().err
+    with pytest.raises(WorkerGroupError):  # what is no refusal keeps its traceback
+        exit_code_of(lambda: (_ for _ in ()).throw(WorkerGroupError("failed", {0: OSError("no space")})))
