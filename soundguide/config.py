@@ -34,7 +34,7 @@ class EditSettings(Frozen):
         Literal["w", "w+"], Field(description="'w': one move for all layers; 'w+': each layer moves for itself.")
     ] = "w"
     lambda_reg: Annotated[float, Field(ge=0, description="Weight of the distance to the source code (Eq. 14-17).")] = (
-        0.0012
+        0.0015
     )
     lambda_spread: Annotated[
         float, Field(ge=0, description="Weight of the differences between the layers' moves; ties a w+ edit softly.")
