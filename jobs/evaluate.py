@@ -61,10 +61,15 @@ class EvaluateConfig(JobConfig):
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
-        given = [name for name in _READERS if getattr(self, name)]
+        given = list(self.sources())
         if len(given) != 1:
             raise ValueError(f"give one of {', '.join(_READERS)}, got {' and '.join(given) or 'none'}")
         return self
+
+    def sources(self) -> dict[str, str]:
+        """Return what sounds were named, by the kind of the set."""
+        named = {"esc50": self.esc50, "urbansound8k": self.urbansound8k, "manifest": self.manifest}
+        return {kind: where for kind, where in named.items() if where}
 
 
 def run(config: EvaluateConfig, console: Console) -> int:
@@ -74,8 +79,8 @@ def run(config: EvaluateConfig, console: Console) -> int:
             raise InvalidConfig(f"the package {package} is missing. Install it: pip install 'soundguide[evaluate]'")
     storage, settings = Storage(config.storage), config.evaluation
     output = place_output(config.output)
-    kind = next(name for name in _READERS if getattr(config, name))
-    sounds = _READERS[kind](getattr(config, kind), storage)
+    [(kind, where)] = config.sources().items()
+    sounds = _READERS[kind](where, storage)
     audio, text, digests = _models(config)
     found = track(
         embed_sounds(sounds, audio, settings, storage),

@@ -17,7 +17,7 @@ LIBRARY = ROOT / "soundguide"
 SHELLS = ("jobs", "serve")
 # What a shell may use besides the library, Ray and the standard library: tables, tensors to carry, HTTP, flags.
 SHELL_LIBRARIES = {"fastapi", "jinja2", "numpy", "pyarrow", "pydantic", "pydantic_settings", "rich", "starlette"}
-SHELL_LIBRARIES |= {"torch", "typer", "uvicorn", "yaml"}
+SHELL_LIBRARIES |= {"tensorboardX", "torch", "typer", "uvicorn", "yaml"}
 MODEL_LIBRARIES = {"insightface", "onnxruntime", "open_clip", "timm", "torchvision", "transformers"}
 VAGUE_NAMES = {"base", "common", "helpers", "misc", "util", "utils"}
 # Fields whose names other objects have too: their readers must go through something called settings, config or limits.
