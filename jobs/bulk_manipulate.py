@@ -16,6 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import PoolConfig, connect, stream_rows
+from error_summary import add_common_errors
 from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
@@ -24,7 +25,6 @@ from soundguide.run_folder import Facts, RunFolder, describe_run, identify
 from soundguide.stages import EditFinisher, EditPreparer, SourceLimits
 from soundguide.storage import Storage, join_uri
 
-_NUM_ERRORS = 5
 _MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
 _CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: slots stay full where one ends and the next begins
 _USAGE = "python jobs/bulk_manipulate.py --manifest M --output O [--config F.yaml] [--any.nested.field V]"
@@ -96,13 +96,7 @@ def show(console: Console, summary: Facts, rows: pa.Table, index: str) -> None:
     table.add_row(
         "computed now", f"{summary['computed']:,}" + (speed if summary["computed"] else ", all were done before")
     )
-    failed = rows.filter(pc.equal(rows["status"], "error"))
-    kinds = sorted(pc.value_counts(failed["error_kind"]).to_pylist(), key=lambda item: -item["counts"])
-    for kind in kinds[:_NUM_ERRORS]:
-        example = failed.filter(pc.equal(failed["error_kind"], kind["values"])).slice(0, 1).to_pylist()[0]
-        table.add_row(
-            f"{kind['counts']:,} x {kind['values']}", f"{example['id']!r}: {example['error']:.160}", style="yellow"
-        )
+    add_common_errors(table, rows)
     table.add_row("look at", index, style="bold")
     console.print(table)
 

@@ -21,7 +21,7 @@ from soundguide.errors import InvalidConfig
 from soundguide.run_folder import RunFolder
 
 _BLOCKS_PER_ACTOR = 4  # at least, so that no actor idles while another works through its last block
-_LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
+LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
 _BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
 _LEAST = 0.02  # CPUs to share out among actors where there is no room: they must start all the same
 
@@ -136,9 +136,9 @@ def stream_rows(
         "udf_modifying_row_count": False,
     }
     rows = (
-        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=_LIGHT_CPUS)
+        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=LIGHT_CPUS)
         .repartition(target_num_rows_per_block=rows_per_block)
-        .map_batches(prepare, num_cpus=_LIGHT_CPUS, **blocks)
+        .map_batches(prepare, num_cpus=LIGHT_CPUS, **blocks)
         .map_batches(
             actor,
             fn_constructor_args=[config],
@@ -149,9 +149,9 @@ def stream_rows(
         )
     )
     if finish is not None:
-        rows = rows.map_batches(finish, num_cpus=_LIGHT_CPUS, **blocks)
+        rows = rows.map_batches(finish, num_cpus=LIGHT_CPUS, **blocks)
     try:
-        rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": _LIGHT_CPUS})
+        rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": LIGHT_CPUS})
     finally:
         context.checkpoint_config = None  # or whatever this process reads next would lack the ids that are done here
 

@@ -38,6 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import PoolConfig, connect, stream_rows
+from error_summary import add_common_errors
 from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
 from soundguide import __version__
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
@@ -50,7 +51,6 @@ from soundguide.models.manifest import MINIATURE
 from soundguide.run_folder import Facts, RunFolder, describe_run
 from soundguide.storage import Storage, resolve_uri
 
-_NUM_ERRORS = 5
 _MAX_ROWS_PER_BLOCK = 128  # of clips of 10 s: below the 128 MiB at which Ray Data cuts blocks anyway
 _FRAME_SCALE = 2  # frames are kept at twice the side at which the encoder reads them: room for crops
 _HOW = {"device", "batch_size", "num_threads", "image_text"}  # how embeddings are made, but not what they are
@@ -187,10 +187,7 @@ def show(console: Console, summary: Facts, rows: pa.Table, output: str) -> None:
         table.add_row("sound alone", f"{summary['without_frame']:,} have no frame")
     now = f" in {summary['seconds']:,} s" if summary["computed"] else ", all were done before"
     table.add_row("computed now", f"{summary['computed']:,}{now}")
-    failed = rows.filter(pc.equal(rows["status"], "error"))
-    for kind, count in list(summary["errors"].items())[:_NUM_ERRORS]:
-        example = failed.filter(pc.equal(failed["error_kind"], kind)).slice(0, 1).to_pylist()[0]
-        table.add_row(f"{count:,} x {kind}", f"{example['id']!r}: {example['error']:.160}", style="yellow")
+    add_common_errors(table, rows)
     table.add_row("look at", output, style="bold")
     console.print(table)
 

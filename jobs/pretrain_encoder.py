@@ -24,7 +24,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import connect
+from data_pipeline import LIGHT_CPUS, connect
 from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
 from soundguide import __version__
 from soundguide.clips.shards import weak_partners_uri
@@ -46,7 +46,6 @@ if TYPE_CHECKING:
     from pretrain_worker import Plan
 
 CHECKPOINTS = "checkpoints"
-_LIGHT_CPUS = 0.5
 _USAGE = "python jobs/pretrain_encoder.py --clips PREPARED --output O [--config F.yaml] [--any.nested.field V]"
 
 
@@ -214,7 +213,7 @@ def open_split(clips: PreparedSet, split: str, *, seed: int) -> "Dataset":
             path,
             filesystem=filesystem,
             shuffle=FileShuffleConfig(seed=seed, reseed_after_execution=False) if split == TRAIN else None,
-            num_cpus=_LIGHT_CPUS,
+            num_cpus=LIGHT_CPUS,
         )
         .filter(expr=(col("status") == "ok") & (col("split") == split))
         .select_columns(list(COLUMNS))
@@ -304,7 +303,7 @@ def _plan(config: PretrainConfig, clips: PreparedSet, *, on_gpu: bool, num_steps
         precise=config.workers.precision == "float32" or (config.workers.precision == "auto" and not on_gpu),
         checkpoint_steps=config.checkpoint_steps,
         report_seconds=config.report_seconds,
-        made_by=f"{_USAGE.split(' --')[0]} (see run.json beside it)",
+        made_by="python jobs/pretrain_encoder.py (see run.json beside it)",
     )
 
 
@@ -321,9 +320,8 @@ def _publish(checkpoint: Any, folder: RunFolder) -> None:
 def _place(config: PretrainConfig) -> PretrainConfig:
     """Return the config with absolute folders, for workers stand in others; a submitted job must name them so."""
     places = {"output": place_output(config.output), "clips": resolve_uri(config.clips, base=".")}
-    if not is_submitted():
-        if config.image_text != MINIATURE:
-            places["image_text"] = os.path.abspath(config.image_text)
+    if not is_submitted() and config.image_text != MINIATURE:
+        places["image_text"] = os.path.abspath(config.image_text)
     return config.model_copy(update=places)
 
 

@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from soundguide.pretraining.optimizers import adam_and_muon
+
 logger = logging.getLogger(__name__)
 
 SAVE_EVERY_S = 240.0
@@ -54,15 +56,14 @@ class Training:
         self._matrices = [(p, nn.Parameter(as_matrix(p.data, p))) for p in matrices]  # shares memory
         apart = {id(p) for p, _ in self._matrices}
         trained = [p for p in module.parameters() if p.requires_grad and id(p) not in apart]
-        decayed, plain = [p for p in trained if p.dim() > 1], [p for p in trained if p.dim() <= 1]
-        groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        self.optimizers: list[tuple[torch.optim.Optimizer, float]] = [
-            (torch.optim.AdamW(groups, lr=learning_rate, betas=betas, fused=True), learning_rate)
-        ]
-        if self._matrices:
-            flat = [matrix for _, matrix in self._matrices]
-            muon = torch.optim.Muon(flat, lr=matrix_rate, weight_decay=weight_decay, adjust_lr_fn="match_rms_adamw")
-            self.optimizers.append((muon, matrix_rate))
+        self.optimizers = adam_and_muon(
+            trained,
+            [matrix for _, matrix in self._matrices],
+            learning_rate=learning_rate,
+            matrix_rate=matrix_rate,
+            weight_decay=weight_decay,
+            betas=betas,
+        )
         self._current_tensors: list[Tensor] = [p.detach() for p in module.parameters()]
         self._averaged_tensors: list[Tensor] = list(self.averaged.parameters())
         self.step = 0

@@ -16,6 +16,7 @@ from soundguide.distributed import mean_over_workers
 from soundguide.errors import InvalidProgram
 from soundguide.models.audio_encoder import SwinAudioEncoder
 from soundguide.pretraining.batches import ClipBatch
+from soundguide.pretraining.optimizers import adam_and_muon
 from soundguide.pretraining.schedule import rate_share
 from soundguide.pretraining.settings import AugmentSettings, OptimizerSettings, PretrainingSettings
 from soundguide.pretraining.sound_branch import TERMS, SoundBranch, contrastive_terms, embed_views, total_loss
@@ -181,18 +182,14 @@ def _optimizers(branch: SoundBranch, settings: OptimizerSettings) -> list[tuple[
     """Return Adam and, if it is to learn the inner matrices, Muon, each with its highest rate."""
     matrices = hidden_matrices(branch.encoder) if settings.matrix_rate else []
     apart = {id(parameter) for parameter in matrices}
-    rest = [parameter for parameter in branch.parameters() if id(parameter) not in apart]
-    decayed, plain = [p for p in rest if p.dim() > 1], [p for p in rest if p.dim() <= 1]
-    groups = [{"params": decayed, "weight_decay": settings.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-    betas = (settings.beta1, settings.beta2)
-    adam = torch.optim.AdamW(groups, lr=settings.learning_rate, betas=betas, fused=True)
-    found: list[tuple[torch.optim.Optimizer, float]] = [(adam, settings.learning_rate)]
-    if matrices:
-        muon = torch.optim.Muon(
-            matrices, lr=settings.matrix_rate, weight_decay=settings.weight_decay, adjust_lr_fn="match_rms_adamw"
-        )
-        found.append((muon, settings.matrix_rate))
-    return found
+    return adam_and_muon(
+        [parameter for parameter in branch.parameters() if id(parameter) not in apart],
+        matrices,
+        learning_rate=settings.learning_rate,
+        matrix_rate=settings.matrix_rate,
+        weight_decay=settings.weight_decay,
+        betas=(settings.beta1, settings.beta2),
+    )
 
 
 def hidden_matrices(encoder: SwinAudioEncoder) -> list[nn.Parameter]:
