@@ -32,7 +32,7 @@ from soundguide.clips.splits import TRAIN, VALIDATION
 from soundguide.config import Frozen
 from soundguide.errors import InvalidConfig, OutputConflict
 from soundguide.models.audio_encoder import SwinAudioConfig
-from soundguide.models.manifest import MINIATURE, read_config, resolve_model
+from soundguide.models.manifest import MINIATURE, config_fields, read_config, resolve_model
 from soundguide.pretraining.batches import COLUMNS
 from soundguide.pretraining.prepared_set import PreparedSet, read_prepared_set
 from soundguide.pretraining.settings import PretrainingSettings
@@ -40,6 +40,7 @@ from soundguide.run_folder import Facts, RunFolder, describe_run
 from soundguide.storage import Storage, join_uri, resolve_uri
 
 if TYPE_CHECKING:
+    from ray import ObjectRef
     from ray.data import Dataset
     from ray.train.torch import TorchTrainer
 
@@ -66,6 +67,9 @@ class WorkersConfig(Frozen):
     precision: Annotated[
         str, Field(pattern="^(auto|float32|bfloat16)$", description="Of the encoder's arithmetic.")
     ] = "auto"
+    compile: Annotated[
+        bool, Field(description="Through torch.compile: a minute more at the start; CPUs need a C++ compiler.")
+    ] = False
 
 
 class PretrainConfig(JobConfig):
@@ -77,6 +81,9 @@ class PretrainConfig(JobConfig):
     image_text: Annotated[str, Field(description="The encoder that prepared the clips: a folder, or 'miniature'.")] = (
         MINIATURE
     )
+    start_from: Annotated[
+        str, Field(description="Train an encoder further: its model folder, or 'miniature'. Not given: from scratch.")
+    ] = ""
     training: Annotated[PretrainingSettings, Field(description="Loss, optimiser, epochs.")] = PretrainingSettings()
     workers: Annotated[WorkersConfig, Field(description="The workers that train.")] = WorkersConfig()
     checkpoint_steps: Annotated[
@@ -119,7 +126,7 @@ def identify(config: PretrainConfig, clips: PreparedSet) -> Facts:
         "encoder": config.encoder.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json"),
         "clips": {"config_hash": clips.config_hash, "counts": clips.counts},
-        "models": {"image_text": clips.image_text_sha256},
+        "models": {"image_text": clips.image_text_sha256} | _start_digest(config),
         "version": __version__,
     }
 
@@ -271,6 +278,16 @@ def _check(config: PretrainConfig, clips: PreparedSet) -> int:
             f"the encoder reads sounds of {rate} Hz, but the clips were prepared with {clips.sample_rate} Hz. Prepare "
             f"them with --sample_rate {rate}, or lower encoder.log_mel.sample_rate"
         )
+    if config.start_from:
+        start = resolve_model(config.start_from, "audio")
+        known = SwinAudioConfig.model_validate(config_fields(read_config(start)))
+        if config.encoder != known:
+            pairs = zip(config.encoder.model_dump().items(), known.model_dump().values(), strict=True)
+            differing = "; ".join(f"{name} {ours}, there {theirs}" for (name, ours), theirs in pairs if ours != theirs)
+            raise InvalidConfig(
+                f"start_from {start} is not built as encoder says ({differing}). Set encoder as it is there, or leave "
+                "start_from out"
+            )
     model = resolve_model(config.image_text, "image_text")
     digest = str(read_config(model)["weights_sha256"])
     if digest != clips.image_text_sha256:
@@ -300,11 +317,31 @@ def _plan(config: PretrainConfig, clips: PreparedSet, *, on_gpu: bool, num_steps
         storage=clips.folder.storage,
         num_steps=num_steps,
         num_threads=config.workers.num_threads,
+        compile=config.workers.compile,
+        start=_start_weights(config),
         precise=config.workers.precision == "float32" or (config.workers.precision == "auto" and not on_gpu),
         checkpoint_steps=config.checkpoint_steps,
         report_seconds=config.report_seconds,
         made_by="python jobs/pretrain_encoder.py (see run.json beside it)",
     )
+
+
+def _start_digest(config: PretrainConfig) -> Facts:
+    if not config.start_from:
+        return {}
+    return {"start_from": str(read_config(resolve_model(config.start_from, "audio"))["weights_sha256"])}
+
+
+def _start_weights(config: PretrainConfig) -> "ObjectRef | None":
+    """Return the weights to begin with, where every worker can fetch them."""
+    if not config.start_from:
+        return None
+    import ray
+
+    from soundguide.models.checkpoint import load_model
+
+    loaded = load_model(resolve_model(config.start_from, "audio"), device="cpu").module
+    return ray.put({name: value.numpy() for name, value in loaded.state_dict().items()})
 
 
 def _publish(checkpoint: Any, folder: RunFolder) -> None:
@@ -320,8 +357,9 @@ def _publish(checkpoint: Any, folder: RunFolder) -> None:
 def _place(config: PretrainConfig) -> PretrainConfig:
     """Return the config with absolute folders, for workers stand in others; a submitted job must name them so."""
     places = {"output": place_output(config.output), "clips": resolve_uri(config.clips, base=".")}
-    if not is_submitted() and config.image_text != MINIATURE:
-        places["image_text"] = os.path.abspath(config.image_text)
+    if not is_submitted():
+        models = {"image_text": config.image_text, "start_from": config.start_from}
+        places |= {name: os.path.abspath(path) for name, path in models.items() if path not in ("", MINIATURE)}
     return config.model_copy(update=places)
 
 

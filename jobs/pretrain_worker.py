@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
+import ray
 import torch
 from numpy.typing import NDArray
 from ray import train
@@ -37,7 +38,10 @@ Made = TypeVar("Made")
 
 @dataclass(frozen=True)
 class Plan:
-    """All that a worker must know. ``label_embeddings`` ``[L, E]``; ``partners``: folder of the weak partners."""
+    """All that a worker must know. ``label_embeddings`` ``[L, E]``; ``partners``: folder of the weak partners.
+
+    ``start``: weights by name to begin with, as numpy arrays, or None.
+    """
 
     settings: PretrainingSettings
     encoder: SwinAudioConfig
@@ -49,6 +53,8 @@ class Plan:
     num_steps: int
     num_threads: int
     precise: bool
+    compile: bool
+    start: ray.ObjectRef | None
     checkpoint_steps: int
     report_seconds: float
     made_by: str
@@ -61,13 +67,17 @@ def train_worker(config: dict[str, Any]) -> None:
     context, settings = train.get_context(), plan.settings
     torch.set_num_threads(plan.num_threads or max(1, (os.cpu_count() or 1) // context.get_local_world_size()))
     rank, world = context.get_world_rank(), context.get_world_size()
+    encoder = SwinAudioEncoder(plan.encoder, seed=settings.seed)
+    if plan.start is not None:
+        encoder.load_state_dict({name: torch.tensor(value) for name, value in ray.get(plan.start).items()})
     pretrainer = Pretrainer(
-        SwinAudioEncoder(plan.encoder, seed=settings.seed),
+        encoder,
         settings,
         num_steps=plan.num_steps,
         teacher_log_scale=plan.teacher_log_scale,
         device=get_device(),
         precise=plan.precise,
+        compile=plan.compile,
         wrap=prepare_model if world > 1 else None,
     )
     local = settings.batch_size // world

@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import torch
 from prepared_clips import LONELY, PITCHES, write_prepared
 from tiny_world import SAMPLE_RATE
 
@@ -154,6 +155,19 @@ def test_a_killed_worker_costs_no_sample_and_little_loss(
     assert killed["validation_loss"] == pytest.approx(calm["validation_loss"], rel=0.05)
 
 
+def test_an_encoder_can_be_trained_further(
+    done: Path, tiny_models: ManipulatorConfig, prepared: RunFolder, tmp_path: Path
+) -> None:
+    still = {"training.optimizer.learning_rate": 1e-9, "training.num_epochs": 1}
+    changes = still | {"start_from": done / "encoder"}
+    assert pretrain_encoder.main(flags(tiny_models, prepared, tmp_path / "out", **changes)) == 0
+    before, after = (
+        load_model(path / "encoder", device="cpu").module.state_dict() for path in (done, tmp_path / "out")
+    )
+    for name, value in before.items():
+        torch.testing.assert_close(after[name], value, atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("changes", "says"),
     [
@@ -167,6 +181,8 @@ def test_a_killed_worker_costs_no_sample_and_little_loss(
         ({"workers.max_workers": 4}, r"needs --checkpoint_steps"),
         ({"encoder.log_mel.sample_rate": 16_000}, r"reads sounds of 16000 Hz.*prepared with 8000 Hz"),
         ({"training.loss.kl_form": "both"}, r"kl_form"),
+        ({"start_from": "miniature"}, r"is not built as encoder says \(.*Set encoder as it is there"),
+        ({"start_from": "nowhere"}, r"no model here"),
     ],
 )
 def test_what_does_not_fit_is_refused_before_anything_starts(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterable
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -29,7 +29,7 @@ class Pretrainer:
     """The sound encoder under training on one worker.
 
     ``num_steps``: length of the whole schedule. ``teacher_log_scale``: logarithm of CLIP's own scale. ``precise``
-    False runs the encoder in bfloat16; losses are always in float32.
+    False runs the encoder in bfloat16; losses are always in float32. ``compile``: through torch.compile.
     """
 
     def __init__(
@@ -41,11 +41,13 @@ class Pretrainer:
         teacher_log_scale: float,
         device: torch.device,
         precise: bool = True,
+        compile: bool = False,
         wrap: Wrap | None = None,
     ) -> None:
         self.settings, self.num_steps, self.device, self.precise = settings, num_steps, device, precise
         self.branch = SoundBranch(encoder).to(device)
-        self.module = wrap(self.branch) if wrap else self.branch
+        module = cast(nn.Module, torch.compile(self.branch)) if compile else self.branch
+        self.module = wrap(module) if wrap else module
         self.averaged = copy.deepcopy(encoder).to(device).requires_grad_(False) if settings.average_steps else None
         self.teacher_log_scale = torch.tensor(teacher_log_scale, device=device)
         self.step = 0
