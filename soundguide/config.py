@@ -91,6 +91,14 @@ class EditSettings(Frozen):
         float, Field(ge=0, le=2, description="Truncation of seeds: 1 none, 0 the mean picture.")
     ] = 1.0
     inversion_steps: Annotated[int, Field(ge=0, le=10_000, description="Steps to find the code of a photo.")] = 200
+    inversion_reg: Annotated[
+        float,
+        Field(
+            ge=0,
+            description="Weight of the distance to the generator's own pictures meanwhile: a lower one copies a photo "
+            "more closely, a higher one gives what can be edited.",
+        ),
+    ] = 0.004
     view_seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the random views of this edit.")] = 0
 
     @model_validator(mode="after")

@@ -153,7 +153,7 @@ class Manipulator:
             run = Run("invert", start, target, edit.settings, photo=photo)
             return (await self._slots.run(edit.id, run, on_progress)).ws
 
-        inversion = {"inversion_steps", "learning_rate", "rampup", "rampdown"}
+        inversion = {"inversion_steps", "inversion_reg", "learning_rate", "rampup", "rampdown"}
         key = f"{edit.source_sha256}/{edit.settings.model_dump_json(include=inversion)}"
         ws = await (self._inversions.get(key, invert) if edit.source_sha256 else invert())
         return ws, await self._in_thread(self.world.reconstruction_error, ws, photo)

@@ -26,8 +26,7 @@ from soundguide.models.protocols import Generator, IdentityEncoder, ImageTextEnc
 from soundguide.optimize import Schedule, Terms
 from soundguide.views import hash_normal, random_views
 
-# weights beside the pixel term of 1; chosen on held-out renders of the miniature
-INVERSION_REG, INVERSION_FEATURE = 5e-4, 0.2
+INVERSION_FEATURE = 0.2  # weight beside the pixel term of 1; chosen on held-out renders of the miniature
 
 EXPLORING = 0.6  # share of the steps in which the code is seen through noise
 
@@ -110,7 +109,7 @@ class EditObjective:
         values = (run.source_similarity, s.margin, s.lambda_reg, s.regulariser == "paper", s.lambda_spread, s.lambda_id)
         gates = (s.gate_entropy_floor, s.layer_gates == "adaptive")
         looks = (s.num_views, s.exploration, EXPLORING * s.num_steps)
-        row = (1, *values, *gates, *looks) if editing else (0, 0, 0, INVERSION_REG, 0, 0, 0, 0, 0, 1, 0, 1)
+        row = (1, *values, *gates, *looks) if editing else (0, 0, 0, s.inversion_reg, 0, 0, 0, 0, 0, 1, 0, 1)
         self.weights[slot] = torch.tensor([float(value) for value in row])
 
     def release(self, slot: int) -> None:

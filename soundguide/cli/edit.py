@@ -63,6 +63,7 @@ def edit(
     latent_space: Annotated[str | None, setting_option("latent_space")] = None,
     lambda_reg: Annotated[float | None, setting_option("lambda_reg")] = None,
     inversion_steps: Annotated[int | None, setting_option("inversion_steps")] = None,
+    inversion_reg: Annotated[float | None, setting_option("inversion_reg")] = None,
     set_: Annotated[
         list[str] | None,
         typer.Option(
@@ -75,7 +76,8 @@ def edit(
     Give a sound, a text, or both; and one source: --image, --seed or --latent.
     """
     named = {"text": text, "mix": mix, "mix_layers": mix_layers, "num_steps": steps, "learning_rate": learning_rate}
-    named |= {"latent_space": latent_space, "lambda_reg": lambda_reg, "inversion_steps": inversion_steps}
+    named |= {"latent_space": latent_space, "lambda_reg": lambda_reg}
+    named |= {"inversion_steps": inversion_steps, "inversion_reg": inversion_reg}
     settings = read_settings(named, set_ or [])
     request = _request(sound, image, seed, latent, output, settings)
     _edit(request, load_config(models, audio=audio), output=output, latent_out=latent_out, strip=strip)
