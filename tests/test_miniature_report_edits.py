@@ -14,10 +14,10 @@ from soundguide.errors import InvalidConfig
 from soundguide.manipulator import Manipulator
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.reader import SceneReader
+from soundguide.miniature.recordings import read_recordings
 from soundguide.miniature.report import appearance, edits, recognition
 from soundguide.miniature.report.held_out import as_bytes, held_out_scenes
 from soundguide.miniature.report.judge import Judge
-from soundguide.miniature.report.recordings import read_recordings
 from soundguide.miniature.scenes import CONTINUOUS, Z_DIM, factors_from_z, spoken_of
 from soundguide.world import seeded_z
 

@@ -25,12 +25,12 @@ def other_surroundings(log_mel: Tensor, config: LogMelConfig, generator: torch.G
 
 
 def speed_and_pitch(log_mel: Tensor, generator: torch.Generator) -> Tensor:
-    """Stretch time by 0.9 to 1.1 and shift all mels by up to 1.5 bands; what is missing at the ends is mirrored."""
+    """Stretch time by 0.8 to 1.25 and shift all mels by up to 3 bands; what is missing at the ends is mirrored."""
     num, mels, frames = log_mel.shape
     theta = torch.zeros(num, 2, 3)
-    theta[:, 0, 0] = torch.exp(_draw(num, -0.1, 0.1, generator))
+    theta[:, 0, 0] = torch.exp(_draw(num, -math.log(1.25), math.log(1.25), generator))
     theta[:, 1, 1] = 1
-    theta[:, 1, 2] = _draw(num, -1.5, 1.5, generator) * 2 / mels
+    theta[:, 1, 2] = _draw(num, -3, 3, generator) * 2 / mels
     grid = F.affine_grid(theta, [num, 1, mels, frames], align_corners=False).to(log_mel.device)
     return F.grid_sample(log_mel[:, None], grid, padding_mode="reflection", align_corners=False)[:, 0]
 

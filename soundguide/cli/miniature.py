@@ -133,6 +133,13 @@ def videos(
     bias: Annotated[
         float, typer.Option(min=0, max=1, help="Chance that a scene has what its sound does not cause (Fig. 2-3).")
     ] = 0.0,
+    edge_share: Annotated[
+        float, typer.Option(min=0, max=1, help="Share whose sounds lie near the ends of all their ranges.")
+    ] = 0.0,
+    recordings: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Real sounds to add: a folder with index.csv, files in train/.")
+    ] = None,
+    recorded: Annotated[int, typer.Option(min=1, help="How many cuts of the recordings, labels in turn.")] = 100,
 ) -> None:
     """Make videos of scenes with their sounds, and the manifest that jobs/prepare_clips.py reads."""
     from rich.progress import track
@@ -140,7 +147,15 @@ def videos(
     from soundguide.cli.console import out
     from soundguide.miniature.videos import MANIFEST, VideoSet, write_videos
 
-    wanted = VideoSet(num=num, seconds=seconds, seed=seed, bias=bias)
+    wanted = VideoSet(
+        num=num,
+        seconds=seconds,
+        seed=seed,
+        bias=bias,
+        edge_share=edge_share,
+        recordings=recordings,
+        num_recorded=recorded,
+    )
     for _ in track(write_videos(folder, wanted), total=num, description="filming", console=out, transient=True):
         pass
     out.print(f"[dim]wrote[/]  {folder / MANIFEST}  [dim]{num} videos of {seconds:g} s[/]")

@@ -6,7 +6,6 @@ losses, data-parallel, any data) is the job of `jobs/`.
 
 from __future__ import annotations
 
-import csv
 import logging
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -25,6 +24,7 @@ from soundguide.contrastive import INITIAL_LOG_SCALE, clamp_logit_scale, info_nc
 from soundguide.miniature.captions import PHRASES, TEMPLATES
 from soundguide.miniature.clips import make_clip, scene_of
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.recordings import read_recordings
 from soundguide.miniature.scenes import render
 from soundguide.miniature.sounds import Ranges
 from soundguide.miniature.training import Training, compiled
@@ -103,18 +103,12 @@ def synthesised_clip(index: int) -> NDArray[np.int16]:
     return np.round(clip.waveform * 32767).astype(np.int16)
 
 
-def recorded(folder: Path, split: str) -> Sounds | None:
-    """Read the recordings of a split ('train' or 'val') that ``folder``/index.csv lists; None where there are none."""
-    index = folder / "index.csv"
-    if not index.exists():
-        return None
-    with index.open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["file"].startswith(f"{split}/") and row["label"] in LABELS]
-    waveforms = [
-        decode_audio((folder / row["file"]).read_bytes(), sample_rate=AUDIO.log_mel.sample_rate) for row in rows
-    ]
+def recorded(folder: Path) -> Sounds:
+    """Read the recordings to train on of a folder with index.csv."""
+    recordings = read_recordings(folder, split="train/")
+    waveforms = [decode_audio(item.sound, sample_rate=AUDIO.log_mel.sample_rate) for item in recordings]
     tensors = [torch.from_numpy(np.round(np.clip(w, -1, 1) * 32767).astype(np.int16)) for w in waveforms]
-    return Sounds(tensors, torch.tensor([LABELS.index(row["label"]) for row in rows])) if rows else None
+    return Sounds(tensors, torch.tensor([LABELS.index(item.label) for item in recordings]))
 
 
 @torch.no_grad()
@@ -162,7 +156,7 @@ def train_audio(
         average_over=300,
     )
     sources = [synthesised(folder)]
-    real = recorded(recordings, "train") if recordings is not None else None
+    real = recorded(recordings) if recordings is not None else None
     if real is None:
         logger.warning(
             "no recordings: the encoder learns from synthesised sounds alone and will know real ones less well"

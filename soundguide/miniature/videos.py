@@ -16,26 +16,41 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from soundguide.audio.decode import decode_audio
+from soundguide.clips.splits import TRAIN
+from soundguide.miniature.captions import phrase
 from soundguide.miniature.clips import Clip, make_clip
+from soundguide.miniature.recordings import read_recordings
 from soundguide.miniature.scenes import render
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, Ranges
 from soundguide.storage import Storage
 
 MANIFEST = "clips.csv"
+_COLUMNS = ("id", "video", "audio", "label", "text", "split", "source_id", "start_seconds", "end_seconds")
 FPS = 4
 _AT_ONCE = 8  # videos that a process makes before it tells
 
 
 @dataclass(frozen=True, slots=True)
 class VideoSet:
-    """What `write_videos` is to make: ``num`` clips of ``seconds``; the rest as `clips.make_clip`."""
+    """What `write_videos` is to make: ``num`` clips of ``seconds``; the rest as `clips.make_clip`.
+
+    ``edge_share`` of them, the last ones, have every parameter of their sound near an end of its range. ``recordings``
+    names a folder of real sounds with index.csv; ``num_recorded`` cuts of them join the manifest, labels in turn.
+    """
 
     num: int
     seconds: float = 5.0
     seed: int = 0
     bias: float = 0.0
-    ranges: Ranges = "train"
+    edge_share: float = 0.0
     resolution: int = 64
+    recordings: Path | None = None
+    num_recorded: int = 0
+
+    def ranges_of(self, index: int) -> Ranges:
+        """Return where clip ``index`` has its parameters from."""
+        return "train" if index < (1 - self.edge_share) * self.num else "edge"
 
 
 def write_videos(folder: Path, wanted: VideoSet) -> Iterator[int]:
@@ -47,11 +62,43 @@ def write_videos(folder: Path, wanted: VideoSet) -> Iterator[int]:
         for row in pool.map(_write, jobs, chunksize=_AT_ONCE):
             rows.append(row)
             yield len(rows)
+    if wanted.recordings is not None:
+        rows += cuts_of(wanted.recordings, wanted)
     text = io.StringIO()
-    writer = csv.DictWriter(text, ("id", "video", "label", "text"), lineterminator="\n")
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
     writer.writerows(rows)
     Storage().write_bytes(str(folder / MANIFEST), text.getvalue().encode())
+
+
+def cuts_of(folder: Path, wanted: VideoSet) -> list[dict[str, str]]:
+    """Return rows for ``wanted.num_recorded`` cuts, from places of chance, of the recordings to train on."""
+    recordings = read_recordings(folder, split="train/")
+    seconds = {
+        item.name: len(decode_audio(item.sound, sample_rate=SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ for item in recordings
+    }
+    labels = sorted({item.label for item in recordings})
+    rng = np.random.default_rng(wanted.seed)
+    generator = torch.Generator().manual_seed(wanted.seed)
+    rows = []
+    for index in range(wanted.num_recorded):
+        label = labels[index % len(labels)]
+        names = [item.name for item in recordings if item.label == label]
+        name = names[rng.integers(len(names))]
+        start = float(rng.uniform(0, max(0.0, seconds[name] - wanted.seconds)))
+        rows.append(
+            {
+                "id": f"{wanted.seed}-r{index:06d}",
+                "audio": str((folder / name).absolute()),
+                "label": label,
+                "text": phrase((label,), generator),
+                "split": TRAIN,
+                "source_id": name,
+                "start_seconds": f"{start:.3f}",
+                "end_seconds": f"{start + min(wanted.seconds, seconds[name]):.3f}",
+            }
+        )
+    return rows
 
 
 def encode_video(images: NDArray[np.uint8], waveform: NDArray[np.float32]) -> bytes:
@@ -86,7 +133,7 @@ def _write(job: tuple[Path, VideoSet, int]) -> dict[str, str]:
     torch.set_num_threads(1)
     id = f"{wanted.seed}-{index:06d}"
     name = f"videos/{id}.mkv"
-    clip = make_clip(index, seed=wanted.seed, seconds=wanted.seconds, bias=wanted.bias, ranges=wanted.ranges)
+    clip = make_clip(index, seed=wanted.seed, seconds=wanted.seconds, bias=wanted.bias, ranges=wanted.ranges_of(index))
     Storage().write_bytes(str(folder / name), encode_video(_pictures(clip, wanted), clip.waveform))
     return {"id": id, "video": name, "label": clip.label, "text": clip.text}
 

@@ -18,10 +18,10 @@ from soundguide.config import EditSettings
 from soundguide.errors import InvalidEdit, InvalidProgram
 from soundguide.manipulator import Manipulator
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.recordings import Recording
 from soundguide.miniature.report.held_out import BATCH, FIRST_SOURCE_SEED, SEEDS_PER_REPORT, as_bytes
 from soundguide.miniature.report.judge import Judge
 from soundguide.miniature.report.recognition import guiding_sound
-from soundguide.miniature.report.recordings import Recording
 from soundguide.miniature.scenes import CONTINUOUS, factors_from_z
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.slots import OnProgress

@@ -13,10 +13,10 @@ from torch import Tensor
 from soundguide.audio.decode import encode_wav
 from soundguide.listen import Listener
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.recordings import Recording
 from soundguide.miniature.report.figures import Findings, Json, Target
 from soundguide.miniature.report.measures import mean, vote
-from soundguide.miniature.report.recordings import Recording
-from soundguide.miniature.sounds import SAMPLE_RATE_HZ, over, recording_chain, room, synthesise
+from soundguide.miniature.sounds import SAMPLE_RATE_HZ, Ranges, over, recording_chain, room, synthesise
 from soundguide.world import World
 
 CLIPS_PER_LABEL = 20
@@ -31,10 +31,11 @@ def listener_of(world: World) -> Listener:
     return Listener(world.audio, world.image_text, LABELS, device=world.device)
 
 
-def held_out_clips(number: int, *, seconds: float, seed: int) -> list[bytes]:
-    """Return one WAV of each label: every sound, room, background level and microphone outside the training ranges.
+def held_out_clips(number: int, *, seconds: float, seed: int, microphones: Ranges = "train") -> list[bytes]:
+    """Return one WAV of each label: every sound, room and background level outside the training ranges.
 
-    ``number`` tells sets apart. The background of each sound is the sound of another label, at a held-out level.
+    ``number`` tells sets apart. The background of each sound is the sound of another label, at a held-out level;
+    with ``microphones`` "held_out" the microphone is one that training never has, too.
     """
     rngs = [np.random.default_rng([_CLIP_STREAM, seed, index, number]) for index in range(len(LABELS))]
     dry = [_synthesise(label, rng, FAINTEST_CLIP, seconds) for label, rng in zip(LABELS, rngs, strict=True)]
@@ -43,7 +44,7 @@ def held_out_clips(number: int, *, seconds: float, seed: int) -> list[bytes]:
         placed = room(dry[index], rng=rng, ranges="held_out")
         other = dry[(index + int(rng.integers(1, len(LABELS)))) % len(LABELS)]
         mixed = over(placed, other, float(rng.uniform(*BACKGROUND_DB)))
-        heard = recording_chain(mixed, rng=rng, ranges="held_out")
+        heard = recording_chain(mixed, rng=rng, ranges=microphones)
         clips.append(encode_wav(heard, SAMPLE_RATE_HZ))
     return clips
 
@@ -57,20 +58,29 @@ def guiding_sound(label: str, number: int, *, seconds: float, seed: int) -> byte
 
 def measure_synthesised(listener: Listener, *, seed: int, clips_per_label: int = CLIPS_PER_LABEL) -> Findings:
     """Name held-out clips of the encoder's length by the nearest class name."""
+    heard = _named(listener, "train", seed=seed, clips_per_label=clips_per_label)
+    elsewhere = _named(listener, "held_out", seed=seed, clips_per_label=clips_per_label)
+    truth = torch.arange(len(LABELS))
+    mistaken = {label: heard[index][heard[index] != index] for index, label in enumerate(LABELS)}
+    details: dict[str, Json] = {
+        "top1_by_label": dict(zip(LABELS, (heard == truth[:, None]).float().mean(1).tolist(), strict=True)),
+        "most_often_mistaken_for": {
+            label: LABELS[int(wrong.mode().values)] for label, wrong in mistaken.items() if len(wrong)
+        },
+        "top1_through_other_microphones": float((elsewhere == truth[:, None]).float().mean()),
+    }
+    return Findings({"sound_top1_synthesised": float((heard == truth[:, None]).float().mean())}, details)
+
+
+def _named(listener: Listener, microphones: Ranges, *, seed: int, clips_per_label: int) -> Tensor:
+    """Return the labels that are heard in held-out clips of each label, ``[num_labels, clips_per_label]``."""
     seconds = listener.audio.num_samples / listener.audio.sample_rate
-    rows = []
+    heard = []
     for number in range(clips_per_label):
-        embeddings = [listener.embed(clip) for clip in held_out_clips(number, seconds=seconds, seed=seed)]
-        rows.append(listener.probabilities(torch.stack(embeddings)).argmax(1).cpu())
-    accuracy, mistaken = {}, {}
-    for index, label in enumerate(LABELS):
-        heard = torch.stack([row[index] for row in rows])
-        accuracy[label] = float((heard == index).float().mean())
-        wrong = heard[heard != index]
-        if len(wrong):
-            mistaken[label] = LABELS[int(wrong.mode().values)]
-    details: dict[str, Json] = {"top1_by_label": {**accuracy}, "most_often_mistaken_for": {**mistaken}}
-    return Findings({"sound_top1_synthesised": mean(list(accuracy.values()))}, details)
+        clips = held_out_clips(number, seconds=seconds, seed=seed, microphones=microphones)
+        embeddings = torch.stack([listener.embed(clip) for clip in clips])
+        heard.append(listener.probabilities(embeddings).argmax(1).cpu())
+    return torch.stack(heard, 1)
 
 
 def measure_recordings(listener: Listener, recordings: Sequence[Recording]) -> Findings:

@@ -18,12 +18,12 @@ from soundguide.errors import InvalidConfig
 from soundguide.manipulator import Manipulator
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.reader import SceneReader
+from soundguide.miniature.recordings import Recording, read_recordings
 from soundguide.miniature.report import appearance, edits, generation, recognition
 from soundguide.miniature.report.figures import PARTS, Findings, Json, Part, Report, assemble
 from soundguide.miniature.report.held_out import Scenes, held_out_scenes
 from soundguide.miniature.report.inversion import measure_inversion
 from soundguide.miniature.report.judge import Judge, load_reader
-from soundguide.miniature.report.recordings import Recording, read_recordings
 from soundguide.models.manifest import resolve_model
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""Real recordings for validation: a folder with ``index.csv`` that names files and labels."""
+"""Real recordings: a folder with ``index.csv`` that names files and labels, and splits by the files' own folders."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ from pathlib import Path
 
 from soundguide.errors import InvalidConfig
 from soundguide.miniature.labels import LABELS
-
-SPLIT = "val/"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,16 +19,16 @@ class Recording:
     sound: bytes
 
 
-def read_recordings(folder: Path) -> list[Recording]:
-    """Return the validation recordings of ``folder``: rows of ``index.csv`` whose file lies under ``val/``.
+def read_recordings(folder: Path, *, split: str = "val/") -> list[Recording]:
+    """Return the recordings of a split of ``folder``: rows of ``index.csv`` whose file lies under ``split``.
 
-    Raises `InvalidConfig` where the index or a file is missing, a label is unknown, or no row is for validation.
+    Raises `InvalidConfig` where the index or a file is missing, a label is unknown, or the split has no row.
     """
     index = folder / "index.csv"
     try:
         with index.open(encoding="utf-8", newline="") as file:
             rows = [(row.get("file") or "", row.get("label") or "") for row in csv.DictReader(file)]
-        chosen = [(name, label) for name, label in rows if name.startswith(SPLIT)]
+        chosen = [(name, label) for name, label in rows if name.startswith(split)]
         recordings = [Recording(name, label, (folder / name).read_bytes()) for name, label in chosen]
     except OSError as error:
         raise InvalidConfig(
@@ -40,7 +38,7 @@ def read_recordings(folder: Path) -> list[Recording]:
     unknown = sorted({item.label for item in recordings} - set(LABELS))
     if unknown or not recordings:
         raise InvalidConfig(
-            f"recordings: {index} has {len(recordings)} rows under {SPLIT}, unknown labels {unknown}. "
+            f"recordings: {index} has {len(recordings)} rows under {split}, unknown labels {unknown}. "
             f"Label the recordings with: {', '.join(LABELS)}."
         )
     return recordings
