@@ -1,9 +1,10 @@
 """Clips of the miniature world, and the bias that can be set."""
 
 import numpy as np
+import pytest
 import torch
 
-from soundguide.miniature.clips import BIASES, make_clips, scene_of
+from soundguide.miniature.clips import BIASES, LEVEL_JITTER_DB, make_clips, scene_of, sound_of
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import CONTINUOUS
 
@@ -19,7 +20,18 @@ def test_clips_take_labels_in_turn_and_can_be_made_again() -> None:
 def test_the_scene_of_a_clip_shows_its_event_and_more_so_when_louder() -> None:
     index = len(CONTINUOUS) + LABELS.index("sea waves")
     soft, loud = (scene_of("sea waves", x, torch.Generator().manual_seed(3))[index] for x in (0.3, 1.0))
-    assert 0.3 < soft < loud <= 1
+    assert soft == pytest.approx(0.3) and loud == pytest.approx(1.0)
+
+
+def test_a_sound_is_as_loud_as_its_event_is_strong_whatever_the_microphone() -> None:
+    def level(intensity: float, seed: int) -> float:
+        waveform = sound_of("raining", intensity, np.random.default_rng(seed), seconds=2.0)
+        return float(10 * np.log10(np.mean(np.square(waveform, dtype=np.float64))))
+
+    soft, loud = (np.array([level(intensity, seed) for seed in range(12)]) for intensity in (0.3, 0.9))
+    assert 13 < loud.mean() - soft.mean() < 17  # 25 dB from 0 to 1
+    for levels, rule in ((soft, -40 + 25 * 0.3), (loud, -40 + 25 * 0.9)):  # what has peaks is softer
+        assert rule - LEVEL_JITTER_DB - 5 < levels.min() and levels.max() < rule + LEVEL_JITTER_DB + 0.1
 
 
 def biased_share(bias: float) -> float:

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 from cli_runs import run
 
-from soundguide.audio.decode import decode_audio
+from soundguide.audio.decode import decode_audio, encode_wav
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.sources import read_plain
 from soundguide.images import ImageLimits, decode_image
@@ -31,3 +31,26 @@ def test_videos_are_their_clips_and_their_manifest_can_be_prepared(tmp_path: Pat
         seen = decode_image(row["frame"], resolution=64, limits=ImageLimits(min_side=1)).astype(float)
         truth = to_bytes(render(clip.factors[None], 64).images[0]).astype(float)
         assert np.abs(seen - truth).mean() < 6  # H.264
+
+
+def test_cuts_of_recordings_join_the_videos(tmp_path: Path) -> None:
+    sounds = tmp_path / "sounds"
+    Storage().write_bytes(str(sounds / "train" / "long.wav"), encode_wav(np.linspace(-0.5, 0.5, 32_000), 16_000))
+    Storage().write_bytes(str(sounds / "train" / "short.wav"), encode_wav(np.full(4_000, 0.25), 16_000))
+    Storage().write_bytes(str(sounds / "val" / "unheard.wav"), encode_wav(np.zeros(4_000), 16_000))
+    index = "file,label\ntrain/long.wav,raining\ntrain/short.wav,sea waves\nval/unheard.wav,raining\n"
+    Storage().write_bytes(str(sounds / "index.csv"), index.encode())
+    chosen = ("--recordings", sounds, "--recorded", "4", "--edge-share", "0.5")
+    result = run("miniature", "videos", tmp_path / "set", "-n", "2", "--seconds", "1", *chosen)
+    assert result.exit_code == 0, result.output
+    requests = read_plain(str(tmp_path / "set" / "clips.csv"), Storage(), validation_share=0.0).table
+    assert requests["labels"].to_pylist()[2:] == ["raining", "sea waves"] * 2
+    assert set(requests["source_id"].to_pylist()[2:]) == {"train/long.wav", "train/short.wav"}
+    decoder = ClipDecoder(16_000, 64, ClipSettings(), ClipLimits(), Storage())
+    rows = [row for table in decoder.decode_table(requests) for row in table.to_pylist()]
+    assert [row["status"] for row in rows] == ["ok"] * 6, [row["error"] for row in rows]
+    starts = np.array(requests["start_seconds"])
+    heard = [decode_audio(row["sound"], sample_rate=16_000) for row in rows]
+    for row in (2, 4):  # a ramp tells where it was cut
+        np.testing.assert_allclose(heard[row][0], starts[row] / 2 - 0.5, atol=2e-3)
+    np.testing.assert_allclose(heard[1][:16_000], make_clip(1, seed=0, seconds=1.0, ranges="edge").waveform, atol=1e-4)

@@ -60,7 +60,7 @@ def test_a_microphone_changes_all_frames_alike() -> None:
     log_mel = torch.randn(8, 64, 20, generator=random())
     change = microphone(log_mel, random()) - log_mel
     torch.testing.assert_close(change, change[:, :, :1].expand_as(change), rtol=0, atol=1e-5)
-    assert change.mean((1, 2)).std() > 0.1
+    assert change[:, :, 0].std(1).min() > 0.05  # and tones differently
 
 
 def test_augmented_sounds_are_finite_also_where_all_was_silence() -> None:

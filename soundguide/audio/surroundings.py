@@ -15,6 +15,7 @@ from soundguide.audio.frontend import LogMelConfig
 
 ABSENT = -9.0  # units: far below every floor
 ECHO_FRAMES = 48
+LEVEL = 0.2  # units: 3 dB of 15; loudness means something, and more would hide it
 
 
 def other_surroundings(log_mel: Tensor, config: LogMelConfig, generator: torch.Generator) -> Tensor:
@@ -73,7 +74,7 @@ def microphone(log_mel: Tensor, generator: torch.Generator) -> Tensor:
         return _draw(num, low, high, generator)[:, None, None].to(log_mel.device)
 
     band = torch.linspace(-1, 1, mels, device=log_mel.device)[None, :, None]
-    shape = draw(-0.6, 0.6) * band + draw(-0.8, 0.5)
+    shape = draw(-0.6, 0.6) * band + draw(-LEVEL, LEVEL)
     for _ in range(3):
         shape = shape + draw(-0.2, 0.2) * torch.cos(draw(1, 7) * math.pi * (band + draw(0, 2)))
     shape = (

@@ -18,7 +18,7 @@ from torch import Tensor
 from soundguide.miniature.captions import phrase
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS
-from soundguide.miniature.sounds import Draw, Ranges, over, recording_chain, room, synthesise
+from soundguide.miniature.sounds import Draw, Ranges, at_intensity, mix, over, recording_chain, room, synthesise
 
 BIASES: dict[str, tuple[str, float, float]] = {
     "raining": ("season", 0.75, 1.0),
@@ -31,6 +31,8 @@ BIASES: dict[str, tuple[str, float, float]] = {
     "sea waves": ("clouds", 0.0, 0.1),
 }
 """Label -> (factor, low, high): where a biased set of clips finds this sound."""
+
+LEVEL_JITTER_DB = 3.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +78,7 @@ def scene_of(label: str, intensity: float, generator: torch.Generator, *, bias: 
     chance, other = torch.rand(2, generator=generator).tolist()
     if chance < 0.2:
         factors[len(CONTINUOUS) + int(other * len(LABELS))] = 0.8
-    factors[len(CONTINUOUS) + LABELS.index(label)] = 0.3 + 0.7 * intensity
+    factors[len(CONTINUOUS) + LABELS.index(label)] = intensity
     if label in BIASES and float(torch.rand(1, generator=generator)) < bias:
         factor, low, high = BIASES[label]
         factors[CONTINUOUS.index(factor)] = low + (high - low) * float(torch.rand(1, generator=generator))
@@ -88,7 +90,8 @@ def sound_of(
 ) -> NDArray[np.float32]:
     """Return a waveform ``[T]`` of ``label``.
 
-    Synthesised, mostly in a room and over another sound far below, always through a microphone.
+    Synthesised, mostly in a room and over another sound far below, always through a microphone. It is as loud as the
+    event is strong in the picture, within `LEVEL_JITTER_DB`, so that loudness has a meaning to learn.
     """
     waveform = synthesise(label, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
     share = 0.8 if ranges == "train" else 1.0
@@ -100,4 +103,5 @@ def sound_of(
         )
         level_db = rng.uniform(-12.0, -9.0) if ranges == "held_out" else Draw(rng, ranges).uniform(-24.0, -12.0)
         waveform = over(waveform, other, float(level_db))
-    return recording_chain(waveform, rng=rng, ranges=ranges)
+    heard = at_intensity(recording_chain(waveform, rng=rng, ranges=ranges), intensity)
+    return mix((heard,), (rng.uniform(-LEVEL_JITTER_DB, LEVEL_JITTER_DB),))

@@ -6,6 +6,7 @@ that generalisation can be measured. The generator that is passed is the only so
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,7 +28,7 @@ from soundguide.miniature.dsp import (
 )
 from soundguide.miniature.labels import LABELS
 
-__all__ = ["SAMPLE_RATE_HZ", "Draw", "Ranges", "mix", "over", "recording_chain", "room", "synthesise"]
+__all__ = ["SAMPLE_RATE_HZ", "Draw", "Ranges", "at_intensity", "mix", "over", "recording_chain", "room", "synthesise"]
 
 MIN_SECONDS, MAX_SECONDS = 0.05, 120.0
 QUIET_RMS_DB, LOUD_RMS_DB = -40.0, -15.0  # RMS at intensity 0 and 1, relative to full scale
@@ -73,7 +74,7 @@ def synthesise(
         raise InvalidSettings(f"intensity is {intensity}; use a number from 0 (a whisper) to 1 (loud)")
     num_samples = round(seconds * SAMPLE_RATE_HZ)
     waveform = _SYNTHESISERS[label](Draw(rng, ranges), num_samples, intensity)
-    return _at_intensity(waveform, intensity)
+    return at_intensity(waveform, intensity)
 
 
 def mix(parts: Sequence[NDArray[np.float32]], gains_db: Sequence[float]) -> NDArray[np.float32]:
@@ -142,8 +143,8 @@ def recording_chain(
     return _with_headroom(unit(noisy) * rms_in * db(draw.uniform(-10.0, 5.0)))
 
 
-def _at_intensity(waveform: Floats, intensity: float) -> NDArray[np.float32]:
-    """Set the level for an intensity, round off what peaks remain, and fade the cut ends."""
+def at_intensity(waveform: NDArray[np.floating[Any]], intensity: float) -> NDArray[np.float32]:
+    """Give a waveform ``[T]`` the level of an intensity, 0..1; round off what peaks remain, and fade the cut ends."""
     target = db(QUIET_RMS_DB + (LOUD_RMS_DB - QUIET_RMS_DB) * intensity)
     level = unit(waveform - waveform.mean())
     peak = float(np.quantile(np.abs(level), 0.999))
