@@ -40,10 +40,9 @@ def map_png(embeddings: NDArray[np.float64], labels: NDArray[np.int64], classes:
     for index, name in enumerate(classes):
         mine = places[labels == index]
         axes.scatter(mine[:, 0], mine[:, 1], s=9, color=colours[index], label=name)
-        middle = np.median(mine, axis=0)
-        axes.annotate(
-            name, middle, fontsize=7, ha="center", bbox={"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1}
-        )
+        above = (np.median(mine[:, 0]), mine[:, 1].max())  # in the middle it would hide the points
+        paper = {"facecolor": "white", "alpha": 0.7, "lw": 0, "pad": 1}
+        axes.annotate(name, above, (0, 5), textcoords="offset points", fontsize=7, ha="center", bbox=paper)
     axes.set_axis_off()
     axes.set_title("embeddings of the sounds (t-SNE)", fontsize=10)
     return _png(figure)
