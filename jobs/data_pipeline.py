@@ -64,6 +64,7 @@ def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     if local:  # Ray's workers stand back behind everything else by default, and starve on a busy machine
         os.environ.setdefault("RAY_worker_niceness", "0")
+        os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")  # of 32, which would fill a small machine
     # Ray's C++ side reports as an error what every pool of actors does; what stops a job arrives as an exception.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray

@@ -32,13 +32,13 @@ class EditSettings(Frozen):
     rampdown: Annotated[float, Field(ge=0, le=1, description="Share of the steps of the cosine descent to 0.")] = 0.25
     latent_space: Annotated[
         Literal["w", "w+"], Field(description="'w': one move for all layers; 'w+': each layer moves for itself.")
-    ] = "w"
+    ] = "w+"
     lambda_reg: Annotated[float, Field(ge=0, description="Weight of the distance to the source code (Eq. 14-17).")] = (
-        0.0015
+        0.003
     )
     lambda_spread: Annotated[
         float, Field(ge=0, description="Weight of the differences between the layers' moves; ties a w+ edit softly.")
-    ] = 0.0
+    ] = 0.0035
     lambda_id: Annotated[
         float, Field(ge=0, description="Weight of the identity term (Eq. 18); needs an identity model.")
     ] = 0.0

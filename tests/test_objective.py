@@ -16,7 +16,7 @@ from soundguide.views import random_views
 from soundguide.world import World
 
 Seeded = Callable[[int], torch.Generator]
-SILENT = EditSettings(lambda_reg=0, num_views=1, exploration=0)
+SILENT = EditSettings(lambda_reg=0, lambda_spread=0, num_views=1, exploration=0)
 FAR = -5.0  # a source similarity so low that the hinge rests: guidance of weight 0
 
 

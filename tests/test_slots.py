@@ -18,7 +18,7 @@ from soundguide.records import Progress
 from soundguide.slots import OnProgress, SlotLoop, default_num_slots
 from soundguide.world import World, to_bytes
 
-FAST = EditSettings(num_views=1, latent_space="w+")
+FAST = EditSettings(num_views=1, latent_space="w+", lambda_spread=0)
 
 
 class Watched:
