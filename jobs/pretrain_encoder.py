@@ -24,7 +24,7 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import LIGHT_CPUS, connect
+from data_pipeline import connect
 from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
 from soundguide import __version__
 from soundguide.clips.shards import weak_partners_uri
@@ -33,7 +33,6 @@ from soundguide.config import Frozen
 from soundguide.errors import InvalidConfig, OutputConflict
 from soundguide.models.audio_encoder import SwinAudioConfig
 from soundguide.models.manifest import MINIATURE, config_fields, read_config, resolve_model
-from soundguide.pretraining.batches import COLUMNS
 from soundguide.pretraining.prepared_set import PreparedSet, read_prepared_set
 from soundguide.pretraining.settings import PretrainingSettings
 from soundguide.run_folder import Facts, RunFolder, describe_run
@@ -41,7 +40,6 @@ from soundguide.storage import Storage, join_uri, resolve_uri
 
 if TYPE_CHECKING:
     from ray import ObjectRef
-    from ray.data import Dataset
     from ray.train.torch import TorchTrainer
 
     from pretrain_worker import Plan
@@ -162,8 +160,7 @@ def make_trainer(
     """Return the trainer; its checkpoints in the output folder make it go on where an earlier one stopped."""
     import ray
     from ray import cloudpickle
-    from ray.data import ExecutionOptions
-    from ray.train import CheckpointConfig, DataConfig, FailureConfig, RunConfig, ScalingConfig
+    from ray.train import CheckpointConfig, FailureConfig, RunConfig, ScalingConfig
     from ray.train.torch import TorchConfig, TorchTrainer
 
     import pretrain_worker
@@ -184,10 +181,6 @@ def make_trainer(
     return TorchTrainer(
         pretrain_worker.train_worker,
         train_loop_config={"plan": _plan(config, clips, on_gpu=on_gpu, num_steps=num_steps), "journal": journal},
-        datasets={split: open_split(clips, split, seed=config.training.seed) for split in (TRAIN, VALIDATION)},
-        # Otherwise batches overtake each other: the last, smaller one of validation must be the last on every worker,
-        # and a run that goes on within an epoch must skip what it has seen.
-        dataset_config=DataConfig(execution_options=ExecutionOptions(preserve_order=True)),
         torch_config=TorchConfig(timeout_s=int(workers.timeout_seconds)),
         scaling_config=ScalingConfig(
             num_workers=elastic if workers.max_workers > workers.num_workers else workers.num_workers,
@@ -201,29 +194,6 @@ def make_trainer(
             failure_config=FailureConfig(max_failures=workers.max_failures),
             checkpoint_config=CheckpointConfig(num_to_keep=2),
         ),
-    )
-
-
-def open_split(clips: PreparedSet, split: str, *, seed: int) -> "Dataset":
-    """Return the good clips of a split as a stream of what training reads, its shards in the order of the seed."""
-    import ray
-    from ray.data import FileShuffleConfig
-    from ray.data.expressions import col
-
-    filesystem, path = clips.folder.storage.arrow_filesystem(clips.folder.results_uri)
-    context = ray.data.DataContext.get_current()
-    context.enable_progress_bars = False
-    context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = -1  # the stream waits for the training
-    return (
-        ray.data.read_parquet(
-            path,
-            filesystem=filesystem,
-            shuffle=FileShuffleConfig(seed=seed, reseed_after_execution=False) if split == TRAIN else None,
-            num_cpus=LIGHT_CPUS,
-        )
-        .filter(expr=(col("status") == "ok") & (col("split") == split))
-        .select_columns(list(COLUMNS))
     )
 
 
@@ -310,6 +280,8 @@ def _plan(config: PretrainConfig, clips: PreparedSet, *, on_gpu: bool, num_steps
     return Plan(
         settings=config.training,
         encoder=config.encoder,
+        train=clips.stream(TRAIN, seed=config.training.seed),
+        validation=clips.stream(VALIDATION, seed=config.training.seed),
         labels=clips.labels,
         label_embeddings=loaded.encode_text(list(clips.labels)).numpy(),
         teacher_log_scale=float(loaded.logit_scale),

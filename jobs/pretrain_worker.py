@@ -1,13 +1,15 @@
 """What each worker of a pretraining runs under Ray Train: its shard of the clips, epoch after epoch."""
 
 import os
+import resource
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections import deque
+from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 import ray
@@ -18,7 +20,6 @@ from ray.exceptions import RayActorError
 from ray.train.torch import get_device, prepare_model
 from ray.util.queue import Queue
 
-from soundguide.clips.splits import TRAIN, VALIDATION
 from soundguide.clips.weak_partners import WeakPartners, fetch_table
 from soundguide.distributed import mean_over_workers
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
@@ -26,6 +27,7 @@ from soundguide.models.checkpoint import save_model
 from soundguide.pretraining.batches import BatchReader, ClipBatch
 from soundguide.pretraining.pretrainer import Pretrainer
 from soundguide.pretraining.settings import PretrainingSettings
+from soundguide.pretraining.shard_stream import ShardStream
 from soundguide.storage import Storage
 
 ENCODER = "encoder"
@@ -33,7 +35,6 @@ _STATE = "state.pt"
 _NUM_AHEAD = 3  # batches decoded while another one trains
 
 Item = TypeVar("Item")
-Made = TypeVar("Made")
 
 
 @dataclass(frozen=True)
@@ -45,6 +46,8 @@ class Plan:
 
     settings: PretrainingSettings
     encoder: SwinAudioConfig
+    train: ShardStream
+    validation: ShardStream
     labels: tuple[str, ...]
     label_embeddings: NDArray[np.float32]
     teacher_log_scale: float
@@ -89,7 +92,7 @@ def train_worker(config: dict[str, Any]) -> None:
         fell_back = torch.zeros((), device=pretrainer.device)
         torch.manual_seed(settings.seed + 7919 * epoch + rank)  # drop path
         for batch in batches_of(
-            TRAIN, reader, epoch=epoch, size=local, skip=num_done, shuffle=settings.shuffle_clips // world
+            plan.train, reader, epoch=epoch, size=local, skip=num_done, shuffle=settings.shuffle_clips // world
         ):
             generator = torch.Generator().manual_seed(settings.seed + 1_000_003 * pretrainer.step + rank)
             found = pretrainer.train_step(batch.to(pretrainer.device), generator)
@@ -99,7 +102,7 @@ def train_worker(config: dict[str, Any]) -> None:
             speed.note(pretrainer, epoch, found, local * world)
             if plan.checkpoint_steps and pretrainer.step % plan.checkpoint_steps == 0:
                 _report(pretrainer, plan, {"step": pretrainer.step}, (epoch, num_done), rank)
-        validation = batches_of(VALIDATION, reader, epoch=0, size=local, skip=0, shuffle=0)
+        validation = batches_of(plan.validation, reader, epoch=0, size=local)
         metrics = {
             "epoch": epoch,
             "step": pretrainer.step,
@@ -113,32 +116,23 @@ def train_worker(config: dict[str, Any]) -> None:
 
 
 def batches_of(
-    split: str, reader: BatchReader, *, epoch: int, size: int, skip: int, shuffle: int
+    stream: ShardStream, reader: BatchReader, *, epoch: int, size: int, skip: int = 0, shuffle: int | None = None
 ) -> Iterator[ClipBatch]:
-    """Yield this worker's batches of a split; training drops the rest that fills no batch, validation keeps it."""
-    training = split == TRAIN
-    tables = train.get_dataset_shard(split).iter_batches(
-        batch_size=size,
-        batch_format="pyarrow",
-        prefetch_batches=_NUM_AHEAD,
-        drop_last=training,
-        local_shuffle_buffer_size=shuffle or None,
-        local_shuffle_seed=1_000_003 * reader.seed + epoch if shuffle else None,
-    )
-    wanted = (table for number, table in enumerate(tables) if number >= skip)
-    return ahead(wanted, lambda table: reader.read(table, epoch=epoch), depth=_NUM_AHEAD)
+    """Yield this worker's batches, read and decoded ahead; with ``shuffle`` without the rest that fills none."""
+    context = train.get_context()
+    rank, world = context.get_world_rank(), context.get_world_size()
+    tables = stream.tables(size, epoch=epoch, rank=rank, world=world, shuffle=shuffle, skip=skip)
+    return ahead((reader.read(table, epoch=epoch) for table in tables), depth=_NUM_AHEAD)
 
 
-def ahead(items: Iterable[Item], make: Callable[[Item], Made], *, depth: int) -> Iterator[Made]:
-    """Yield ``make(item)`` in order, made by a thread up to ``depth`` items ahead."""
+def ahead(items: Iterable[Item], *, depth: int) -> Iterator[Item]:
+    """Yield the items in order, up to ``depth`` of them made ahead by a thread."""
+    iterator, end = iter(items), object()
     with ThreadPoolExecutor(1) as pool:
-        waiting = []
-        for item in items:
-            waiting.append(pool.submit(make, item))
-            if len(waiting) > depth:
-                yield waiting.pop(0).result()
-        for made in waiting:
-            yield made.result()
+        waiting = deque(pool.submit(next, iterator, end) for _ in range(depth))
+        while (item := waiting.popleft().result()) is not end:
+            waiting.append(pool.submit(next, iterator, end))
+            yield cast(Item, item)
 
 
 class Speedometer:
@@ -156,8 +150,9 @@ class Speedometer:
         if self._journal is None or now - self._since < self._every and pretrainer.step > 1:
             return
         figures = {name: float(value) for name, value in found.items()}
-        speed = self._samples / max(now - self._since, 1e-6)
-        self.tell({"kind": "step", "epoch": epoch, "step": pretrainer.step, "samples_per_second": speed, **figures})
+        figures["samples_per_second"] = self._samples / max(now - self._since, 1e-6)
+        figures["peak_memory_mib"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+        self.tell({"kind": "step", "epoch": epoch, "step": pretrainer.step, **figures})
         self._since, self._samples = now, 0
 
     def tell(self, record: dict[str, Any]) -> None:

@@ -24,6 +24,7 @@ from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidProgram
 from soundguide.models.checkpoint import load_model
 from soundguide.pretraining.batches import BatchReader, ClipBatch
+from soundguide.pretraining.shard_stream import ShardStream
 from soundguide.run_folder import RunFolder
 from soundguide.world import World
 
@@ -122,12 +123,10 @@ class KilledOnce:
         self.marker, self.whole = marker, pretrain_worker.batches_of
 
     def __call__(
-        self, split: str, reader: BatchReader, *, epoch: int, size: int, skip: int, shuffle: int
+        self, stream: ShardStream, reader: BatchReader, *, epoch: int, skip: int = 0, **how: int
     ) -> Iterator[ClipBatch]:
-        for number, batch in enumerate(
-            self.whole(split, reader, epoch=epoch, size=size, skip=skip, shuffle=shuffle), skip
-        ):
-            if split == TRAIN and (epoch, number) == (1, 2) and not self.marker.exists():
+        for number, batch in enumerate(self.whole(stream, reader, epoch=epoch, skip=skip, **how), skip):
+            if stream.split == TRAIN and (epoch, number) == (1, 2) and not self.marker.exists():
                 self.marker.touch()
                 os.kill(os.getpid(), signal.SIGKILL)
             yield batch

@@ -12,6 +12,7 @@ import pyarrow.dataset as ds
 from soundguide.clips.splits import TRAIN
 from soundguide.errors import InvalidConfig, InvalidManifest
 from soundguide.pretraining.batches import COLUMNS
+from soundguide.pretraining.shard_stream import Shard, ShardStream
 from soundguide.run_folder import RunFolder
 
 _ROWS_AT_ONCE = 4096
@@ -21,14 +22,14 @@ _ROWS_AT_ONCE = 4096
 class PreparedSet:
     """What a finished preparation left in ``folder``.
 
-    ``labels``: all of them, sorted. ``sample_rate``: of the sounds, Hz. ``has_partners``: whether training clips have
-    frames, and so weak partners. ``counts``: good clips by split. ``image_text_sha256``: of the weights that made
-    the embeddings, of width ``embed_dim``. ``config_hash`` names the preparation.
+    ``labels``: all of them, sorted. ``shards``: by split, those that have good clips of it. ``sample_rate``: of the
+    sounds, Hz. ``has_partners``: whether training clips have frames, and so weak partners. ``image_text_sha256``: of
+    the weights that made the embeddings, of width ``embed_dim``. ``config_hash`` names the preparation.
     """
 
     folder: RunFolder
     labels: tuple[str, ...]
-    counts: dict[str, int]
+    shards: dict[str, tuple[Shard, ...]]
     embed_dim: int
     sample_rate: int
     has_partners: bool
@@ -36,9 +37,19 @@ class PreparedSet:
     config_hash: str
 
     @property
+    def counts(self) -> dict[str, int]:
+        """Good clips by split."""
+        return {split: sum(shard.num_clips for shard in shards) for split, shards in self.shards.items()}
+
+    @property
     def num_train(self) -> int:
         """Clips to train on."""
         return self.counts.get(TRAIN, 0)
+
+    def stream(self, split: str, *, seed: int) -> ShardStream:
+        """Return the good clips of a split."""
+        folder = self.folder
+        return ShardStream(folder.storage, folder.results_uri, split, self.shards.get(split, ()), seed)
 
 
 def read_prepared_set(folder: RunFolder) -> PreparedSet:
@@ -61,15 +72,19 @@ def read_prepared_set(folder: RunFolder) -> PreparedSet:
         raise InvalidManifest(
             f"the shards in {folder.results_uri} lack the columns {', '.join(missing)}. Prepare the clips again"
         )
-    counts: Counter[str] = Counter()
+    found: dict[str, list[Shard]] = {}
     labels: set[str] = set()
-    good = shards.scanner(
-        columns=["split", "labels"], filter=pc.field("status") == "ok", batch_size=_ROWS_AT_ONCE
-    ).to_batches()
-    for batch in good:
-        counts.update(batch["split"].to_pylist())
-        labels.update(pc.unique(pc.list_flatten(batch["labels"])).to_pylist())
-    if not counts[TRAIN]:
+    for fragment in sorted(shards.get_fragments(), key=lambda fragment: fragment.path):
+        counts: Counter[str] = Counter()
+        good = fragment.scanner(
+            columns=["split", "labels"], filter=pc.field("status") == "ok", batch_size=_ROWS_AT_ONCE
+        ).to_batches()
+        for batch in good:
+            counts.update(batch["split"].to_pylist())
+            labels.update(pc.unique(pc.list_flatten(batch["labels"])).to_pylist())
+        for split, num in counts.items():
+            found.setdefault(split, []).append(Shard(fragment.path, num))
+    if TRAIN not in found:
         raise InvalidManifest(f"{folder.uri} has no good clips in its train split. Prepare some")
     embedding = shards.schema.field("text_embedding").type
     if not pa.types.is_fixed_size_list(embedding):
@@ -77,7 +92,7 @@ def read_prepared_set(folder: RunFolder) -> PreparedSet:
     return PreparedSet(
         folder=folder,
         labels=tuple(sorted(labels)),
-        counts=dict(counts),
+        shards={split: tuple(of_split) for split, of_split in found.items()},
         embed_dim=int(embedding.list_size),
         sample_rate=int(record["identity"]["sample_rate"]),
         has_partners=TRAIN in record["weak_partners"],
