@@ -84,6 +84,7 @@ class PretrainConfig(JobConfig):
     ] = ""
     training: Annotated[PretrainingSettings, Field(description="Loss, optimiser, epochs.")] = PretrainingSettings()
     workers: Annotated[WorkersConfig, Field(description="The workers that train.")] = WorkersConfig()
+    half: Annotated[bool, Field(description="Store the encoder in float16, half as large.")] = False
     checkpoint_steps: Annotated[
         int, Field(ge=0, description="Steps between checkpoints, beside that at the end of each epoch; 0: none.")
     ] = 0
@@ -290,6 +291,7 @@ def _plan(config: PretrainConfig, clips: PreparedSet, *, on_gpu: bool, num_steps
         num_steps=num_steps,
         num_threads=config.workers.num_threads,
         compile=config.workers.compile,
+        half=config.half,
         start=_start_weights(config),
         precise=config.workers.precision == "float32" or (config.workers.precision == "auto" and not on_gpu),
         checkpoint_steps=config.checkpoint_steps,

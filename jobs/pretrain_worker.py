@@ -57,6 +57,7 @@ class Plan:
     num_threads: int
     precise: bool
     compile: bool
+    half: bool
     start: ray.ObjectRef | None
     checkpoint_steps: int
     report_seconds: float
@@ -209,7 +210,7 @@ def _report(pretrainer: Pretrainer, plan: Plan, metrics: dict[str, Any], place: 
             Path(folder) / ENCODER,
             pretrainer.best_encoder,
             plan.encoder,
-            half=False,
+            half=plan.half,
             made_by=plan.made_by,
             extra={"labels": plan.labels},
         )
