@@ -124,7 +124,7 @@ def identify(config: PretrainConfig, clips: PreparedSet) -> Facts:
     return {
         "encoder": config.encoder.model_dump(mode="json"),
         "training": config.training.model_dump(mode="json"),
-        "clips": {"config_hash": clips.config_hash, "counts": clips.counts},
+        "clips": {"config_hash": clips.config_hash, "counts": clips.counts, "shards": clips.digest},
         "models": {"image_text": clips.image_text_sha256} | _start_digest(config),
         "version": __version__,
     }
@@ -138,10 +138,23 @@ def train(
 
     from training_log import TrainingLog
 
+    _warn_of_waiting(config, console)
     with TrainingLog(folder, console, num_steps=num_steps, bars=config.shows_bars) as log:
         result: Result = _interruptible(make_trainer(config, clips, folder, log.queue, num_steps=num_steps).fit)
     _publish(result.checkpoint, folder)
     return {name: value for name, value in (result.metrics or {}).items() if isinstance(value, int | float)}
+
+
+def _warn_of_waiting(config: PretrainConfig, console: Console) -> None:
+    """Say so where the workers ask for more than the cluster has: Ray waits, in silence, for it to grow."""
+    import ray
+
+    asked, there = config.workers.num_workers * config.workers.cpus_per_worker, ray.cluster_resources().get("CPU", 0.0)
+    if asked > there:
+        console.print(
+            f"[yellow]the workers ask for {asked:g} CPUs, and the cluster has {there:g}: training begins when it has "
+            "grown. Ctrl-C and --workers.num_workers make do with fewer[/]"
+        )
 
 
 def _interruptible(fit: Callable[[], Any]) -> Any:

@@ -17,17 +17,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from bulk_runs import ERRORS, GOOD, ROOT, flags, result_files, results, write_manifest
+from killed_runs import kill_in_the_middle
 
 import bulk_manipulate
 from soundguide.config import ManipulatorConfig
-
-
-def script(arguments: list[str]) -> list[str]:
-    return [sys.executable, "jobs/bulk_manipulate.py", *arguments]
-
-
-def environment() -> dict[str, str]:
-    return {**os.environ, "PYTHONPATH": str(ROOT)}
 
 
 @pytest.mark.chaos
@@ -39,20 +32,7 @@ def test_a_killed_run_goes_on_and_writes_no_id_twice(
     rows = {f"row-{i}": {"audio": "rain.wav", "seed": str(i), "num_steps": "150" if i else "0"} for i in range(24)}
     manifest = write_manifest(bulk_sources / "kill.csv", rows)
     arguments = [*flags(tiny_models, manifest, output), "--pool.rows_per_block", "2"]
-    with (tmp_path / "log").open("w") as log:
-        process = subprocess.Popen(
-            script(arguments), cwd=ROOT, env=environment(), stdout=log, stderr=log, start_new_session=True
-        )
-    try:
-        deadline = time.monotonic() + 150
-        while len(committed(output)) < 2 and process.poll() is None and time.monotonic() < deadline:
-            time.sleep(0.1)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)
-        process.wait()
-    assert process.returncode == -signal.SIGKILL, (tmp_path / "log").read_text()[-2000:]
-    time.sleep(1)  # workers notice that their parent is gone
-    finished = committed(output)
+    finished = kill_in_the_middle("bulk_manipulate", arguments, output, log=tmp_path / "log")
     assert 0 < 2 * len(finished) < len(rows)
     before = {name: data for name, data in result_files(output).items() if any(name.startswith(f) for f in finished)}
     request.getfixturevalue("local_ray")  # not before: two Rays at once are slow
@@ -60,12 +40,6 @@ def test_a_killed_run_goes_on_and_writes_no_id_twice(
     assert results(output).keys() == rows.keys()
     assert before and before.items() <= result_files(output).items()
     assert json.loads((output / "run.json").read_text())["computed"] == len(rows) - 2 * len(finished)
-
-
-def committed(output: Path) -> list[str]:
-    """The names, without endings, of blocks that are finished for good."""
-    names = [path.name for path in output.glob("_run/checkpoint/*/*.parquet")]
-    return [name.removesuffix(".parquet") for name in names if not name.endswith(".pending.parquet")]
 
 
 def free_port() -> int:

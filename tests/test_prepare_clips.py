@@ -11,6 +11,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from clip_videos import plain, tone, write_video
+from killed_runs import kill_in_the_middle
 from numpy.typing import NDArray
 from PIL import Image
 from tiny_world import SAMPLE_RATE
@@ -212,6 +213,24 @@ def test_a_second_run_computes_nothing(
     assert files(output / "results") == before
     told = " ".join(capsys.readouterr().out.split())
     assert "11: 6 ok, 5 with errors" in told and "3 x InvalidAudio" in told and "all were done before" in told
+
+
+@pytest.mark.chaos
+def test_a_killed_preparation_goes_on_and_makes_no_clip_twice(
+    request: pytest.FixtureRequest, tiny_models: ManipulatorConfig, videos: Path, tmp_path: Path
+) -> None:
+    output = tmp_path / "out"
+    rows = {f"clip-{index}": GOOD["rain"] for index in range(80)}
+    manifest = write_manifest(videos / "kill.jsonl", rows)
+    arguments = [*flags(tiny_models, output, "--manifest", manifest), "--pool.rows_per_block", "2"]
+    finished = kill_in_the_middle("prepare_clips", arguments, output, log=tmp_path / "log")
+    assert 0 < 2 * len(finished) < len(rows)
+    before = {name: data for name, data in files(output / "results").items() if name.startswith(tuple(finished))}
+    request.getfixturevalue("local_ray")  # not before: two Rays at once are slow
+    assert prepare_clips.main(arguments) == 0
+    assert clips(output).keys() == rows.keys()
+    assert before and before.items() <= files(output / "results").items()
+    assert json.loads((output / "run.json").read_text())["computed"] == len(rows) - 2 * len(finished)
 
 
 def test_clips_that_join_are_computed_alone(

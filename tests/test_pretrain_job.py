@@ -8,6 +8,7 @@ import re
 import signal
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -75,12 +76,16 @@ def record(output: Path) -> dict[str, object]:
     return found
 
 
+def log_lines(output: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in (output / "log.jsonl").read_text().splitlines()]
+
+
 def test_two_workers_see_every_clip_and_tell_what_they_do(done: Path) -> None:
     metrics = record(done)["metrics"]
     assert isinstance(metrics, dict)
     assert (metrics["step"], metrics["samples_seen"]) == (STEPS, STEPS * BATCH)
     assert metrics["validation_loss"] > 0 and 0 <= metrics["validation_accuracy"] <= 1
-    log = [json.loads(line) for line in (done / "log.jsonl").read_text().splitlines()]
+    log = log_lines(done)
     steps = [line for line in log if line["kind"] == "step"]
     assert [line["step"] for line in steps] == list(range(1, STEPS + 1))
     for name in ("text", "image", "self_supervised", "weak_pairs"):
@@ -152,6 +157,33 @@ def test_a_killed_worker_costs_no_sample_and_little_loss(
     assert isinstance(calm, dict) and isinstance(killed, dict)
     assert calm["samples_seen"] == killed["samples_seen"] == STEPS * BATCH
     assert killed["validation_loss"] == pytest.approx(calm["validation_loss"], rel=0.05)
+
+
+def test_the_same_command_goes_on_with_a_run_that_failed(
+    done: Path,
+    tiny_models: ManipulatorConfig,
+    prepared: RunFolder,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import test_pretrain_job
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(test_pretrain_job)
+    changes = {"checkpoint_steps": 1, "workers.max_failures": 0}
+    again = flags(tiny_models, prepared, tmp_path / "out", **changes)
+    with monkeypatch.context() as patched:
+        patched.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+        patched.setattr(pretrain_worker, "batches_of", KilledOnce(tmp_path / "killed"))
+        assert pretrain_encoder.main(again) != 0
+    assert record(tmp_path / "out")["status"] == "running" and not (tmp_path / "out" / "encoder").exists()
+    assert pretrain_encoder.main(again) == 0
+    calm, resumed = record(done)["metrics"], record(tmp_path / "out")["metrics"]
+    assert isinstance(calm, dict) and isinstance(resumed, dict)
+    assert resumed["samples_seen"] == STEPS * BATCH
+    assert resumed["validation_loss"] == pytest.approx(calm["validation_loss"], rel=0.05)
+    steps = [line["step"] for line in log_lines(tmp_path / "out") if line["kind"] == "step"]
+    assert steps == sorted(set(steps))  # no step that a checkpoint holds was taken again
 
 
 def test_an_encoder_can_be_trained_further(

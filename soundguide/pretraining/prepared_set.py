@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import posixpath
 from collections import Counter
 from dataclasses import dataclass
 
@@ -45,6 +47,16 @@ class PreparedSet:
     def num_train(self) -> int:
         """Clips to train on."""
         return self.counts.get(TRAIN, 0)
+
+    @property
+    def digest(self) -> str:
+        """A hash that other shards do not have, wherever they lie: their names hold the run that wrote them."""
+        names = sorted(
+            f"{split}/{posixpath.basename(shard.path)}/{shard.num_clips}"
+            for split, shards in self.shards.items()
+            for shard in shards
+        )
+        return hashlib.sha256("\n".join(names).encode()).hexdigest()
 
     def stream(self, split: str, *, seed: int) -> ShardStream:
         """Return the good clips of a split."""
