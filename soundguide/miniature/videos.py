@@ -55,6 +55,7 @@ class VideoSet:
 
 def write_videos(folder: Path, wanted: VideoSet) -> Iterator[int]:
     """Write ``videos/*.mkv`` on all cores and, at the end, their manifest ``clips.csv``; yield how many are done."""
+    cuts = cuts_of(wanted.recordings, wanted) if wanted.recordings is not None else []
     (folder / "videos").mkdir(parents=True, exist_ok=True)
     rows: list[dict[str, str]] = []
     with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
@@ -62,12 +63,10 @@ def write_videos(folder: Path, wanted: VideoSet) -> Iterator[int]:
         for row in pool.map(_write, jobs, chunksize=_AT_ONCE):
             rows.append(row)
             yield len(rows)
-    if wanted.recordings is not None:
-        rows += cuts_of(wanted.recordings, wanted)
     text = io.StringIO()
     writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows(rows)
+    writer.writerows(rows + cuts)
     Storage().write_bytes(str(folder / MANIFEST), text.getvalue().encode())
 
 
