@@ -50,6 +50,7 @@ if not USE_GPU:
     os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "jobs"))  # jobs import their neighbours by file name
+sys.path.insert(0, str(Path(__file__).parents[1]))  # and serve/ is named as Ray Serve names it
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
