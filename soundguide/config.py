@@ -34,11 +34,11 @@ class EditSettings(Frozen):
         Literal["w", "w+"], Field(description="'w': one move for all layers; 'w+': each layer moves for itself.")
     ] = "w+"
     lambda_reg: Annotated[float, Field(ge=0, description="Weight of the distance to the source code (Eq. 14-17).")] = (
-        0.003
+        0.004
     )
     lambda_spread: Annotated[
         float, Field(ge=0, description="Weight of the differences between the layers' moves; ties a w+ edit softly.")
-    ] = 0.0035
+    ] = 0.006
     lambda_id: Annotated[
         float, Field(ge=0, description="Weight of the identity term (Eq. 18); needs an identity model.")
     ] = 0.0
