@@ -168,6 +168,7 @@ def test_the_same_command_goes_on_with_a_run_that_failed(
 ) -> None:
     import test_pretrain_job
     from ray import cloudpickle
+    from ray.train import WorkerGroupError
 
     cloudpickle.register_pickle_by_value(test_pretrain_job)
     changes = {"checkpoint_steps": 1, "workers.max_failures": 0}
@@ -175,7 +176,8 @@ def test_the_same_command_goes_on_with_a_run_that_failed(
     with monkeypatch.context() as patched:
         patched.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
         patched.setattr(pretrain_worker, "batches_of", KilledOnce(tmp_path / "killed"))
-        assert pretrain_encoder.main(again) != 0
+        with pytest.raises(WorkerGroupError):
+            pretrain_encoder.main(again)
     assert record(tmp_path / "out")["status"] == "running" and not (tmp_path / "out" / "encoder").exists()
     assert pretrain_encoder.main(again) == 0
     calm, resumed = record(done)["metrics"], record(tmp_path / "out")["metrics"]
@@ -183,7 +185,8 @@ def test_the_same_command_goes_on_with_a_run_that_failed(
     assert resumed["samples_seen"] == STEPS * BATCH
     assert resumed["validation_loss"] == pytest.approx(calm["validation_loss"], rel=0.05)
     steps = [line["step"] for line in log_lines(tmp_path / "out") if line["kind"] == "step"]
-    assert steps == sorted(set(steps))  # no step that a checkpoint holds was taken again
+    # the last checkpoint may have been on its way when the worker died: then its step is taken again, and no other
+    assert sorted(set(steps)) == list(range(1, STEPS + 1)) and len(steps) <= STEPS + 1
 
 
 def test_an_encoder_can_be_trained_further(

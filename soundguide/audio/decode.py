@@ -121,7 +121,9 @@ def _soundfile_blocks(sound: "soundfile.SoundFile") -> Iterator[Samples]:  # typ
     with sound:
         try:
             for block in sound.blocks(max(1, _READ_VALUES // sound.channels), dtype="float32", always_2d=True):
-                yield block.mean(axis=1)
+                with np.errstate(invalid="ignore", over="ignore"):  # of damaged files, which `_checked` refuses
+                    mono = block.mean(axis=1)
+                yield mono
         except soundfile.SoundFileError as exc:
             raise _damaged(exc) from exc
 
