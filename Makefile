@@ -5,6 +5,8 @@ PYTEST_ARGS ?=
 DEMO_INPUTS ?= out/demo-inputs
 DEMO_MANIFEST ?= $(DEMO_INPUTS)/manifest.jsonl
 DEMO_OUTPUT ?= out/demo
+PORT ?= 8000
+SERVE_ARGS ?=
 
 VENV := .venv
 RUN := $(VENV)/bin/python
@@ -25,7 +27,7 @@ STAMPED := $(shell cat $(STAMP) 2>/dev/null)
 REBUILD := $(if $(filter-out $(WANTED) $(CURDIR),$(FOUND) $(STAMPED))$(if $(FOUND),,none),rebuild)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo test check clean rebuild
+.PHONY: help venv demo serve test check clean rebuild
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -35,6 +37,9 @@ venv: $(STAMP)  ## install pinned versions of everything into .venv (the other t
 demo: $(STAMP)  ## edit the bundled pictures with the bundled sounds; the result is out/demo/index.html
 	$(RUN) -m soundguide.miniature.demo $(DEMO_INPUTS)
 	$(RUN) jobs/bulk_manipulate.py --manifest $(DEMO_MANIFEST) --output $(DEMO_OUTPUT)
+
+serve: $(STAMP)  ## edit in the browser and over HTTP, at http://127.0.0.1:8000 (PORT=8001 for another port)
+	$(RUN) serve/run.py --port $(PORT) $(SERVE_ARGS)
 
 test: $(STAMP)  ## run the whole test suite (PYTEST_ARGS='-k name' for a part of it)
 	$(RUN) -m pytest $(PYTEST_ARGS)

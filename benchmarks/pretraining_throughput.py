@@ -23,11 +23,11 @@ ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "jobs"))
 
 import pretrain_encoder  # noqa: E402
-from job_config import load_config  # noqa: E402
 from pretrain_worker import ahead  # noqa: E402
 from soundguide.clips.shards import weak_partners_uri  # noqa: E402
 from soundguide.clips.splits import TRAIN  # noqa: E402
 from soundguide.clips.weak_partners import WeakPartners  # noqa: E402
+from soundguide.command_config import load_config  # noqa: E402
 from soundguide.models.audio_encoder import SwinAudioEncoder  # noqa: E402
 from soundguide.pretraining.batches import BatchReader  # noqa: E402
 from soundguide.pretraining.prepared_set import read_prepared_set  # noqa: E402

@@ -17,7 +17,8 @@ from rich.table import Table
 
 from data_pipeline import PoolConfig, connect, stream_rows
 from error_summary import add_common_errors
-from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
+from job_config import JobConfig, exit_code_of, is_submitted, place_output
+from soundguide.command_config import load_config
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
 from soundguide.model_facts import absolute_models, read_model_facts

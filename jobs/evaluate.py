@@ -23,8 +23,9 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from job_config import JobConfig, exit_code_of, load_config, place_output
+from job_config import JobConfig, exit_code_of, place_output
 from soundguide import __version__
+from soundguide.command_config import load_config
 from soundguide.errors import InvalidConfig, InvalidManifest
 from soundguide.evaluation.measures import (
     EvaluationSettings,

@@ -1,33 +1,18 @@
-"""What all jobs share: settings from flags over YAML over defaults, exit codes, and where a submitted job may write."""
+"""What all jobs share beside their settings' sources: exit codes, and where a submitted job may write."""
 
 import os
 import sys
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Callable
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import Field, ValidationError
-from pydantic_settings import (
-    BaseSettings,
-    CliSettingsSource,
-    PydanticBaseSettingsSource,
-    SettingsConfigDict,
-    YamlConfigSettingsSource,
-)
+from pydantic import Field
 
-from soundguide.config import describe
+from soundguide.command_config import CommandConfig
 from soundguide.errors import InvalidConfig, InvalidProgram
 from soundguide.storage import StorageConfig, resolve_uri
 
 
-class JobConfig(BaseSettings):
-    model_config = SettingsConfigDict(
-        frozen=True, extra="forbid", cli_implicit_flags=True, cli_hide_none_type=True, cli_avoid_json=True
-    )
-
-    config: Annotated[str, Field(description="YAML file with any of these settings; flags win over it.")] = ""
+class JobConfig(CommandConfig):
     storage: Annotated[StorageConfig, Field(description="How files are reached.")] = StorageConfig()
     strict: Annotated[bool, Field(description="Exit with 3 when some rows have errors.")] = False
     address: Annotated[str, Field(description="Ray cluster; empty: that of the submitted job, or a private one.")] = ""
@@ -37,37 +22,6 @@ class JobConfig(BaseSettings):
     def shows_bars(self) -> bool:
         """Whether to draw progress bars."""
         return sys.stdout.isatty() if self.progress == "auto" else self.progress == "on"
-
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        # Flags and YAML only: a variable named OUTPUT or MEDIA in somebody's environment must not change a run.
-        return (init_settings,)
-
-
-Config = TypeVar("Config", bound=JobConfig)
-
-
-def load_config(
-    kind: type[Config], argv: Sequence[str], *, usage: str | None = None, description: str | None = None
-) -> Config:
-    """Return the configuration of flags over YAML over defaults. Raises InvalidConfig; exits for --help."""
-    parser = ArgumentParser(usage=usage, description=description, formatter_class=RawDescriptionHelpFormatter)
-    flags = CliSettingsSource[Any](kind, cli_parse_args=list(argv), root_parser=parser)
-    path = str(flags().get("config", ""))
-    try:
-        if path and not Path(path).is_file():
-            raise InvalidConfig(f"config is {path!r}, which is no file. Check the path")
-        layer = YamlConfigSettingsSource(kind, yaml_file=path)() if path else {}
-        return kind(_cli_settings_source=flags, **layer)
-    except ValidationError as exc:
-        raise InvalidConfig(describe(exc, "arguments")) from exc
-    except (yaml.YAMLError, UnicodeError, TypeError) as exc:
-        raise InvalidConfig(f"{path} is no YAML of settings ({exc}). Write one 'name: value' per line") from exc
 
 
 def exit_code_of(program: Callable[[], int]) -> int:

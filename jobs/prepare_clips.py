@@ -39,7 +39,7 @@ from rich.table import Table
 
 from data_pipeline import PoolConfig, connect, stream_rows
 from error_summary import add_common_errors
-from job_config import JobConfig, exit_code_of, is_submitted, load_config, place_output
+from job_config import JobConfig, exit_code_of, is_submitted, place_output
 from soundguide import __version__
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.facts import EmbedderConfig, EncoderFacts, read_encoder_facts
@@ -47,6 +47,7 @@ from soundguide.clips.shards import open_shards, reconcile_clips, weak_partners_
 from soundguide.clips.sources import ClipRequests, Files, read_audioset, read_plain, read_vggsound
 from soundguide.clips.splits import SPLITS
 from soundguide.clips.weak_partners import write_tables
+from soundguide.command_config import load_config
 from soundguide.models.manifest import MINIATURE
 from soundguide.run_folder import Facts, RunFolder, describe_run
 from soundguide.storage import Storage, resolve_uri

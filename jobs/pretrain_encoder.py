@@ -24,11 +24,12 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import connect
-from job_config import exit_code_of, is_submitted, load_config, place_output
+from job_config import exit_code_of, is_submitted, place_output
 from pretrain_config import PretrainConfig, check_fit
 from soundguide import __version__
 from soundguide.clips.shards import weak_partners_uri
 from soundguide.clips.splits import TRAIN, VALIDATION
+from soundguide.command_config import load_config
 from soundguide.errors import InvalidConfig, OutputConflict
 from soundguide.models.manifest import MINIATURE, read_config, resolve_model
 from soundguide.pretraining.prepared_set import PreparedSet, read_prepared_set

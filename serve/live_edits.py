@@ -7,25 +7,34 @@ from __future__ import annotations
 
 import asyncio
 import hmac
+import logging
 import secrets
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from soundguide.errors import InvalidEdit, SoundGuideError
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 
-Kind = Literal["progress", "result", "error"]
-RunEdit = Callable[[PreparedEdit], AsyncGenerator[Progress | ManipulatedEdit, None]]
-"""Does one edit, yielding news of it and at last the edit itself; closing it frees its slot."""
+logger = logging.getLogger(__name__)
+
+Kind = Literal["begun", "progress", "result", "error"]
+RunEdit = Callable[[PreparedEdit, int], AsyncGenerator[Progress | ManipulatedEdit, None]]
+"""Does one edit, yielding news of it (with a preview every so many steps; 0: never) and at last the edit itself.
+
+Closing it frees its slot."""
 
 
 class TooManyEdits(SoundGuideError):
     """As many edits run and wait as there is room for. ``retry_seconds``: when it makes sense to ask again."""
 
     def __init__(self, message: str, retry_seconds: int) -> None:
-        super().__init__(message)
+        super().__init__(message, retry_seconds)  # both, or it could not travel between processes
         self.retry_seconds = retry_seconds
+
+    def __str__(self) -> str:
+        return str(self.args[0])
 
 
 class KeyConflict(SoundGuideError):
@@ -36,15 +45,25 @@ class UnknownEdit(SoundGuideError):
     """No edit has this id, or it was forgotten."""
 
 
+class Unavailable(SoundGuideError):
+    """The process that did the work is gone, or not there yet."""
+
+
+_WORTH_A_RETRY = (Unavailable.__name__, "Cancelled")
+
+
 @dataclass(frozen=True, slots=True)
 class Event:
-    """One piece of news, numbered from 0 within its edit.
+    """One piece of news of the edit ``id``, numbered from 0.
 
-    ``progress`` of kind "progress", ``edit`` of kind "result"; ``error`` and its ``error_kind`` of kind "error".
+    The first is "begun", with the edit as it was ``prepared``, without sound and photo; then ``progress`` of kind
+    "progress"; at last ``edit`` of kind "result", or ``error`` and its ``error_kind`` of kind "error".
     """
 
+    id: str
     number: int
     kind: Kind
+    prepared: PreparedEdit | None = None
     progress: Progress | None = None
     edit: ManipulatedEdit | None = None
     error: str = ""
@@ -53,19 +72,37 @@ class Event:
 
 @dataclass(frozen=True, slots=True)
 class LiveLimits:
-    """``max_edits``: that run or wait at once. Times in seconds: a finished edit is kept for ``keep_seconds``."""
+    """``max_edits`` run or wait at once. What is done is kept for ``keep_seconds``, ``keep_edits`` at most."""
 
     max_edits: int = 32
     keep_seconds: float = 300.0
+    keep_edits: int = 256
     retry_seconds: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How an edit is done and watched.
+
+    After ``deadline_seconds`` it ends with an error. ``preview_every``: steps between pictures, 0 for none. The same
+    ``key`` with the same ``fingerprint`` (a hash of the whole request) is the same edit. When the last watcher leaves
+    before the end, the edit goes on for ``stay_seconds``, in which one may come back.
+    """
+
+    deadline_seconds: float
+    preview_every: int = 0
+    key: str = ""
+    fingerprint: str = ""
+    stay_seconds: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
 class _Live:
     id: str
-    fingerprint: str
-    events: list[Event] = field(default_factory=list)
+    terms: Terms
+    events: list[Event]
     news: asyncio.Condition = field(default_factory=asyncio.Condition)
+    work: asyncio.Task[None] | None = None
     task: asyncio.Task[None] | None = None
     watchers: int = 0
     leaving: asyncio.TimerHandle | None = None
@@ -73,7 +110,7 @@ class _Live:
 
     @property
     def ended(self) -> bool:
-        return bool(self.events) and self.events[-1].kind != "progress"
+        return self.events[-1].kind in ("result", "error")
 
     def drop_preview(self) -> None:
         """Forget the last preview: a newer picture takes its place, and memory must not grow with the steps."""
@@ -85,10 +122,15 @@ class _Live:
 
 
 class LiveEdits:
-    """Runs edits and lets any number of clients watch each of them, from any event on."""
+    """Runs edits and lets any number of clients watch each of them, from any event on.
 
-    def __init__(self, run: RunEdit, limits: LiveLimits | None = None) -> None:
-        self._run, self.limits = run, limits or LiveLimits()
+    ``on_end`` hears of each edit's outcome ("ok", or the kind of its error) and of the seconds that it took.
+    """
+
+    def __init__(
+        self, run: RunEdit, limits: LiveLimits | None = None, *, on_end: Callable[[str, float], None] | None = None
+    ) -> None:
+        self._run, self.limits, self._on_end = run, limits or LiveLimits(), on_end
         self._live: dict[str, _Live] = {}
         self._by_key: dict[str, str] = {}
         self._draining = False
@@ -98,35 +140,20 @@ class LiveEdits:
         """Edits that run or wait."""
         return sum(not live.ended for live in self._live.values())
 
-    def begin(self, edit: PreparedEdit, *, deadline_seconds: float, key: str = "", fingerprint: str = "") -> str:
-        """Begin an edit; return its id, or that of the edit that began with the same ``key`` and ``fingerprint``.
+    async def edit(self, edit: PreparedEdit, terms: Terms) -> AsyncGenerator[Event, None]:
+        """Begin an edit, or find the one that began with the same key, and yield its events as `watch` does.
 
-        ``fingerprint``: a hash of the whole request. An edit that nobody begins to `watch` runs to its end.
         Raises `TooManyEdits` or `KeyConflict`.
         """
-        known = self._live.get(self._by_key.get(key, "")) if key else None
-        if known is not None:
-            if not hmac.compare_digest(known.fingerprint, fingerprint):
-                raise KeyConflict("this Idempotency-Key came before with another request. Use a new key for a new edit")
-            return known.id
-        if self._draining or self.num_running >= self.limits.max_edits:
-            raise TooManyEdits(
-                f"{self.num_running} edits run and wait, and there is room for {self.limits.max_edits}. Try again "
-                f"in {self.limits.retry_seconds} s",
-                self.limits.retry_seconds,
-            )
-        live = _Live(secrets.token_urlsafe(16), fingerprint)
-        self._live[live.id] = live
-        if key:
-            self._by_key[key] = live.id
-        live.task = asyncio.ensure_future(self._do(live, edit, key, deadline_seconds))
-        return live.id
+        id = self._begin(edit, terms)
+        async with aclosing(self.watch(id, stay_seconds=terms.stay_seconds)) as events:
+            async for event in events:
+                yield event
 
-    async def watch(self, id: str, *, after: int = -1, stay_seconds: float = 0.0) -> AsyncIterator[Event]:
-        """Yield the events of an edit that come after number ``after``, to its last one.
+    async def watch(self, id: str, *, after: int = -1, stay_seconds: float = 0.0) -> AsyncGenerator[Event, None]:
+        """Yield the events of an edit that come after number ``after``, to its last one; see `Terms.stay_seconds`.
 
-        When the last watcher leaves before the end, the edit goes on for ``stay_seconds``, in which one may come back,
-        and is cancelled then. Raises `UnknownEdit`.
+        Raises `UnknownEdit`.
         """
         live = self._of(id)
         live.watchers += 1
@@ -150,12 +177,12 @@ class LiveEdits:
                 why = ("Cancelled", "the client left")
                 live.leaving = asyncio.get_running_loop().call_later(stay_seconds, self._stop, live, why)
 
-    def last(self, id: str) -> Event | None:
-        """Return the last event of an edit, None before there is any. Raises `UnknownEdit`."""
+    async def ends(self, id: str) -> tuple[Event, Event]:
+        """Return the first and the last event of an edit so far. Raises `UnknownEdit`."""
         events = self._of(id).events
-        return events[-1] if events else None
+        return events[0], events[-1]
 
-    def cancel(self, id: str) -> bool:
+    async def cancel(self, id: str) -> bool:
         """Stop an edit; return whether it was still running. Raises `UnknownEdit`."""
         live = self._of(id)
         if live.ended:
@@ -169,6 +196,27 @@ class LiveEdits:
         tasks = [live.task for live in self._live.values() if live.task is not None]
         await asyncio.gather(*tasks, return_exceptions=True)
 
+    def _begin(self, edit: PreparedEdit, terms: Terms) -> str:
+        known = self._live.get(self._by_key.get(terms.key, "")) if terms.key else None
+        if known is not None and known.events[-1].error_kind not in _WORTH_A_RETRY:
+            if not hmac.compare_digest(known.terms.fingerprint, terms.fingerprint):
+                raise KeyConflict("this Idempotency-Key came before with another request. Use a new key for a new edit")
+            return known.id
+        if self._draining or self.num_running >= self.limits.max_edits:
+            raise TooManyEdits(
+                f"{self.num_running} edits run and wait, and there is room for {self.limits.max_edits}. Try again "
+                f"in {self.limits.retry_seconds} s",
+                self.limits.retry_seconds,
+            )
+        id = secrets.token_urlsafe(16)
+        live = _Live(id, terms, [Event(id, 0, "begun", prepared=replace(edit, sound=b"", photo=None, latent=None))])
+        self._live[id] = live
+        if terms.key:
+            self._by_key[terms.key] = id
+        live.work = asyncio.ensure_future(self._follow(live, edit))
+        live.task = asyncio.ensure_future(self._do(live, live.work))
+        return id
+
     def _of(self, id: str) -> _Live:
         try:
             return self._live[id]
@@ -178,40 +226,43 @@ class LiveEdits:
             ) from error
 
     def _stop(self, live: _Live, why: tuple[str, str]) -> None:
-        if live.task is not None and not live.ended and not live.stopped_by[0]:
+        if live.work is not None and not live.ended and not live.stopped_by[0]:
             live.stopped_by = why
-            live.task.cancel()
+            live.work.cancel()
 
-    async def _do(self, live: _Live, edit: PreparedEdit, key: str, deadline_seconds: float) -> None:
-        loop = asyncio.get_running_loop()
-        late = ("DeadlineExceeded", f"not done within {deadline_seconds:g} s. Take fewer steps, or a longer deadline_s")
-        deadline = loop.call_later(deadline_seconds, self._stop, live, late)
+    async def _do(self, live: _Live, work: asyncio.Task[None]) -> None:
+        loop, seconds = asyncio.get_running_loop(), live.terms.deadline_seconds
+        late = ("DeadlineExceeded", f"not done within {seconds:g} s. Take fewer steps, or a longer deadline_s")
+        started, deadline = loop.time(), loop.call_later(seconds, self._stop, live, late)
         try:
-            await self._follow(live, edit)
+            await work
         except asyncio.CancelledError:
             kind, message = live.stopped_by
             await self._tell(live, "error", error=message or "the service is stopping", error_kind=kind or "Cancelled")
         except InvalidEdit as error:
             await self._tell(live, "error", error=str(error), error_kind=type(error).__name__)
         except Exception:  # whatever ran the edit is gone: nothing of it is for clients' eyes
+            logger.exception("the edit %s failed", live.id)
             message = "the process that made this edit ended. Send the request again"
-            await self._tell(live, "error", error=message, error_kind="Unavailable")
+            await self._tell(live, "error", error=message, error_kind=Unavailable.__name__)
         finally:
             deadline.cancel()
-            loop.call_later(self.limits.keep_seconds, self._forget, live.id, key)
+            if self._on_end is not None:
+                self._on_end(live.events[-1].error_kind or "ok", loop.time() - started)
+            loop.call_later(self.limits.keep_seconds, self._forget, live)
+            ended = [other for other in self._live.values() if other.ended]
+            for old in ended[: -self.limits.keep_edits]:
+                self._forget(old)
 
     async def _follow(self, live: _Live, edit: PreparedEdit) -> None:
-        news = self._run(edit)
-        try:
+        async with aclosing(self._run(edit, live.terms.preview_every)) as news:
             async for item in news:
                 if isinstance(item, Progress):
                     await self._tell(live, "progress", progress=item)
                 else:
                     await self._tell(live, "result", edit=item)
                     return
-            raise RuntimeError("the edit ended without a result")
-        finally:
-            await news.aclose()
+        raise RuntimeError("the edit ended without a result")
 
     async def _tell(
         self,
@@ -226,10 +277,12 @@ class LiveEdits:
         async with live.news:
             if progress is None or progress.preview is not None:
                 live.drop_preview()
-            live.events.append(Event(len(live.events), kind, progress, edit, error, error_kind))
+            live.events.append(
+                Event(live.id, len(live.events), kind, None, progress, edit, error=error, error_kind=error_kind)
+            )
             live.news.notify_all()
 
-    def _forget(self, id: str, key: str) -> None:
-        self._live.pop(id, None)
-        if self._by_key.get(key) == id:
-            del self._by_key[key]
+    def _forget(self, live: _Live) -> None:
+        self._live.pop(live.id, None)
+        if self._by_key.get(live.terms.key) == live.id:
+            del self._by_key[live.terms.key]

@@ -6,20 +6,24 @@ It is the same under a bulk job, a service and the command line.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, TypeVar
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from soundguide.cache import ContentCache
 from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers
 from soundguide.errors import InvalidEdit, InvalidImage, InvalidSettings
+from soundguide.images import Pixels
 from soundguide.objective import Run
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
-from soundguide.slots import OnProgress, Outcome, SlotLoop
+from soundguide.slots import Load, OnProgress, Outcome, SlotLoop
 from soundguide.tables import failed_row, manipulated_row, manipulated_table
 from soundguide.world import World, picture, to_bytes
 
@@ -64,6 +68,44 @@ class Manipulator:
         """How many photos have been inverted so far; repeats come from the cache."""
         return self._inversions.num_computed
 
+    @property
+    def load(self) -> Load:
+        """How busy the optimiser is."""
+        return self._slots.load
+
+    async def embed(self, *, sound: bytes = b"", text: str = "", photo: Pixels | None = None) -> NDArray[np.float32]:
+        """Return the unit-norm embedding ``[E]`` of a sound file's bytes, else of a text, else of a photo.
+
+        ``photo``: ``[H, W, 3]`` uint8. Raises `InvalidAudio`.
+        """
+
+        def look(pixels: Pixels) -> Tensor:
+            with torch.no_grad():
+                return self.world.image_text.encode_image(picture(pixels, self.world.device)[None])[0]
+
+        if sound:
+            embedding = await self._hear(sound, hashlib.sha256(sound).hexdigest())
+        elif photo is not None:
+            embedding = await self._in_thread(look, photo)
+        else:
+            embedding = await self._read(text)
+        found: NDArray[np.float32] = embedding.cpu().numpy()
+        return found
+
+    async def listen(self, sound: bytes, num: int = 3) -> tuple[tuple[str, float], ...]:
+        """Return the ``num`` likeliest labels of a sound file's bytes, best first. Raises `InvalidAudio`."""
+        embedding = await self._hear(sound, hashlib.sha256(sound).hexdigest())
+        return self.world.listener.top(embedding, num)
+
+    async def draw(self, seed: int, truncation_psi: float = 1.0) -> Pixels:
+        """Return the picture ``[R, R, 3]`` from which an edit of this seed starts."""
+
+        def paint() -> Pixels:
+            image, _ = self.world.look(self.world.code(seed, None, truncation_psi))
+            return to_bytes(image)
+
+        return await self._in_thread(paint)
+
     async def edit(self, edit: PreparedEdit, *, on_progress: OnProgress | None = None) -> ManipulatedEdit:
         """Do one edit. Raises a child of `InvalidEdit` where this edit, and only this one, cannot be done."""
         started = time.monotonic()
@@ -95,14 +137,14 @@ class Manipulator:
         return await self._in_thread(finish)
 
     async def stream(
-        self, edit: PreparedEdit, *, preview_every: int = 10
+        self, edit: PreparedEdit, *, preview_every: int = 10, previews: bool = True
     ) -> AsyncGenerator[Progress | ManipulatedEdit, None]:
-        """Do one edit, yielding `Progress` with a preview every ``preview_every`` steps, at last the `ManipulatedEdit`.
+        """Do one edit, yielding `Progress` every ``preview_every`` steps, at last the `ManipulatedEdit`.
 
-        Closing the iterator frees the slot within one step.
+        With ``previews`` each holds a picture. Closing the iterator frees the slot within one step.
         """
         news: asyncio.Queue[Progress | None] = asyncio.Queue()
-        task = asyncio.ensure_future(self.edit(edit, on_progress=OnProgress(preview_every, news.put_nowait)))
+        task = asyncio.ensure_future(self.edit(edit, on_progress=OnProgress(preview_every, news.put_nowait, previews)))
         task.add_done_callback(lambda _: news.put_nowait(None))
         try:
             while (progress := await news.get()) is not None:
@@ -162,22 +204,26 @@ class Manipulator:
         """Return the guiding embeddings ``[E]``: of the sound, the text, or both, the sound first."""
         targets = {}
         if edit.sound:
-
-            async def hear() -> Tensor:
-                return await self._in_thread(self.world.listener.embed, edit.sound)
-
-            targets["sound"] = await (self._embeddings.get(edit.sound_sha256, hear) if edit.sound_sha256 else hear())
+            targets["sound"] = await self._hear(edit.sound, edit.sound_sha256)
         if edit.settings.text:
-
-            async def read() -> Tensor:
-                return await self._in_thread(self.world.embed_text, edit.settings.text)
-
-            targets["text"] = await self._embeddings.get(f"text/{edit.settings.text}", read)
+            targets["text"] = await self._read(edit.settings.text)
         if not targets:
             raise InvalidSettings(
                 f"{edit.id}: neither a sound nor a text. Give `audio`, or the setting `text`, or both."
             )
         return targets
+
+    async def _hear(self, sound: bytes, sha256: str) -> Tensor:
+        async def hear() -> Tensor:
+            return await self._in_thread(self.world.listener.embed, sound)
+
+        return await (self._embeddings.get(sha256, hear) if sha256 else hear())
+
+    async def _read(self, text: str) -> Tensor:
+        async def read() -> Tensor:
+            return await self._in_thread(self.world.embed_text, text)
+
+        return await self._embeddings.get(f"text/{text}", read)
 
     def _aim(self, ws: Tensor, targets: dict[str, Tensor], settings: EditSettings) -> tuple[Tensor, list[Run]]:
         """Return the source's picture and one run for each target; on the models' thread."""

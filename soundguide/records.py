@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from soundguide.config import EditSettings, Frozen
 
@@ -184,13 +184,15 @@ class Progress:
 
 
 Status = Literal["ok", "error", "quarantined"]
+Measure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
+"""A number that may be missing: NaN here, null in JSON."""
 
 
 class EditResult(Frozen):
     """The output row, and the service's answer: one per request, whatever became of it.
 
     ``error`` is ``""`` when all went well. URIs are relative to the output folder where the result lies in one.
-    Measures are as in `ManipulatedEdit`, NaN (absent in JSON) where there is none.
+    Measures are as in `ManipulatedEdit`, NaN (null in JSON) where there is none.
     """
 
     model_config = {**Frozen.model_config, "allow_inf_nan": True, "ser_json_inf_nan": "null"}
@@ -207,13 +209,13 @@ class EditResult(Frozen):
     edited_image: Annotated[str, Field(description="The edit, PNG.")] = ""
     source_image: Annotated[str, Field(description="The source as the generator draws it, PNG.")] = ""
     edited_latent: Annotated[str, Field(description="The edit's W+ code, safetensors; can be a source in turn.")] = ""
-    similarity_before: float = float("nan")
-    similarity_after: float = float("nan")
-    latent_distance: float = float("nan")
+    similarity_before: Measure = float("nan")
+    similarity_after: Measure = float("nan")
+    latent_distance: Measure = float("nan")
     gates: tuple[float, ...] = ()
     steps: int = 0
     seconds: float = 0.0
-    inversion_error: float = float("nan")
+    inversion_error: Measure = float("nan")
     label_names: tuple[str, ...] = ()
     label_probabilities: tuple[float, ...] = ()
     sound_sha256: str = ""

@@ -78,7 +78,7 @@ def embed_sound(uri: str, *, storage: Storage, max_seconds: float = CLIP_SECONDS
         return None
     return Sound(
         audio=data_uri("audio/mpeg", _encode_mp3(waveform)),
-        spectrogram=data_uri("image/png", _encode_levels(mel_levels(waveform))),
+        spectrogram=data_uri("image/png", spectrogram_png(waveform)),
         seconds=waveform.size / RATE_HZ,
         cut=cut,
     )
@@ -87,6 +87,11 @@ def embed_sound(uri: str, *, storage: Storage, max_seconds: float = CLIP_SECONDS
 def data_uri(media_type: str, data: bytes) -> Markup:
     """Return `data` as a data URI; its characters need no escaping in HTML."""
     return Markup(f"data:{media_type};base64,{base64.b64encode(data).decode('ascii')}")  # noqa: S704 - base64 is safe
+
+
+def spectrogram_png(waveform: npt.NDArray[np.float32]) -> bytes:
+    """Return the mel spectrogram of samples ``[T]`` at 16 kHz as a PNG of 360 x 64 pixels: low tones at the bottom."""
+    return _encode_levels(mel_levels(waveform))
 
 
 def mel_levels(waveform: npt.NDArray[np.float32]) -> npt.NDArray[np.uint8]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -44,6 +45,16 @@ class Outcome:
     steps: int
 
 
+@dataclass(frozen=True, slots=True)
+class Load:
+    """How busy a loop is: its slots, those taken, the runs that wait for one, and the seconds of its last step."""
+
+    num_slots: int
+    num_running: int
+    num_waiting: int
+    step_seconds: float
+
+
 @dataclass(eq=False)
 class _Waiting:
     id: str
@@ -75,6 +86,7 @@ class SlotLoop:
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[int, _Waiting] = {}
         self._task: asyncio.Task[None] | None = None
+        self._step_seconds = 0.0
 
     @property
     def num_slots(self) -> int:
@@ -82,14 +94,9 @@ class SlotLoop:
         return self._optimizer.num_slots
 
     @property
-    def num_running(self) -> int:
-        """How many slots are taken."""
-        return len(self._running)
-
-    @property
-    def num_waiting(self) -> int:
-        """How many runs wait for a slot."""
-        return len(self._waiting)
+    def load(self) -> Load:
+        """How busy the slots are."""
+        return Load(self.num_slots, len(self._running), len(self._waiting), self._step_seconds)
 
     async def run(self, id: str, run: Run, on_progress: OnProgress | None = None) -> Outcome:
         """Optimise one run in the next free slot. Cancelling this coroutine frees the slot within one step.
@@ -151,7 +158,9 @@ class SlotLoop:
 
     def _step(self) -> tuple[list[Ended], list[tuple[_Waiting, Progress]]]:
         """Take one step and gather what listeners want to hear; runs on the executor's thread."""
+        started = time.monotonic()
         ended = self._optimizer.step()
+        self._step_seconds = time.monotonic() - started
         news = []
         for position, slot in enumerate(self._optimizer.stepped):
             waiting, steps = self._running[slot], self._optimizer.steps_of(slot)

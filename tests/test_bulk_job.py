@@ -14,8 +14,8 @@ from tiny_world import SAMPLE_RATE
 
 import bulk_manipulate
 from bulk_manipulate import BulkConfig
-from job_config import load_config
 from soundguide.audio.decode import encode_wav
+from soundguide.command_config import load_config
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint, InvalidEdit, SourceNotFound
 from soundguide.replay import replay

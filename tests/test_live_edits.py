@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Awaitable, Callable
-from typing import TypeVar
+from contextlib import aclosing
+from typing import Any, TypeVar
 
 import numpy as np
 import pytest
 
-from serve.live_edits import Event, KeyConflict, LiveEdits, LiveLimits, TooManyEdits, UnknownEdit
+from serve.live_edits import Event, KeyConflict, LiveEdits, LiveLimits, Terms, TooManyEdits, UnknownEdit
 from soundguide.config import EditSettings
 from soundguide.errors import InvalidAudio
 from soundguide.manipulator import Manipulator
@@ -35,7 +36,9 @@ class Edits:
     def __init__(self, error: Exception | None = None, *, gate: asyncio.Event | None = None) -> None:
         self.error, self.gate, self.running, self.most = error, gate, 0, 0
 
-    async def __call__(self, edit: PreparedEdit) -> AsyncGenerator[Progress | ManipulatedEdit, None]:
+    async def __call__(
+        self, edit: PreparedEdit, preview_every: int
+    ) -> AsyncGenerator[Progress | ManipulatedEdit, None]:
         self.running += 1
         self.most = max(self.most, self.running)
         try:
@@ -51,18 +54,25 @@ class Edits:
             self.running -= 1
 
 
-async def all_of(live: LiveEdits, id: str, **how: float) -> list[Event]:
-    return [event async for event in live.watch(id, **how)]  # type: ignore[arg-type]
+async def begin(live: LiveEdits, edit: PreparedEdit = EDIT, *, stay: float = 60, **terms: Any) -> str:
+    """Begin an edit and leave it to itself; return its id."""
+    async with aclosing(live.edit(edit, Terms(**{"deadline_seconds": 9, "stay_seconds": stay, **terms}))) as events:
+        return (await anext(events)).id
+
+
+async def all_of(live: LiveEdits, id: str, **how: Any) -> list[Event]:
+    """Return all news of an edit after that it began."""
+    return [event async for event in live.watch(id, **{"after": 0, **how})]
 
 
 def test_every_watcher_sees_all_news_and_the_result() -> None:
     async def work() -> None:
         live = LiveEdits(Edits())
-        id = live.begin(EDIT, deadline_seconds=9)
+        id = await begin(live)
         first, second = await asyncio.gather(all_of(live, id), all_of(live, id))
         assert [event.kind for event in first] == ["progress"] * 3 + ["result"]
-        assert [event.number for event in second] == [0, 1, 2, 3] and second[-1].edit is DONE
-        assert [event.number for event in await all_of(live, id, after=1)] == [2, 3]  # also when it is over
+        assert [event.number for event in second] == [1, 2, 3, 4] and second[-1].edit is DONE
+        assert [event.number for event in await all_of(live, id, after=2)] == [3, 4]  # also when it is over
         assert live.num_running == 0
 
     run(work)
@@ -72,10 +82,10 @@ def test_a_slow_watcher_misses_nothing() -> None:
     async def work() -> None:
         live = LiveEdits(Edits())
         numbers = []
-        async for event in live.watch(live.begin(EDIT, deadline_seconds=9)):
+        async for event in live.watch(await begin(live)):
             numbers.append(event.number)
             await asyncio.sleep(0.02)
-        assert numbers == [0, 1, 2, 3]
+        assert numbers == [0, 1, 2, 3, 4]
 
     run(work)
 
@@ -84,7 +94,7 @@ def test_only_the_newest_preview_is_kept() -> None:
     async def work() -> None:
         gate = asyncio.Event()
         live = LiveEdits(Edits(gate=gate))
-        id = live.begin(EDIT, deadline_seconds=9)
+        id = await begin(live)
         gate.set()
         await all_of(live, id)
         later = await all_of(live, id)
@@ -98,7 +108,7 @@ def test_an_edit_that_nobody_waits_for_frees_its_slot(stay_seconds: float) -> No
     async def work() -> None:
         edits = Edits(gate=asyncio.Event())
         live = LiveEdits(edits)
-        id = live.begin(EDIT, deadline_seconds=9)
+        id = await begin(live)
         watcher = asyncio.ensure_future(all_of(live, id, stay_seconds=stay_seconds))
         await asyncio.sleep(0.01)
         assert edits.running == 1
@@ -108,8 +118,8 @@ def test_an_edit_that_nobody_waits_for_frees_its_slot(stay_seconds: float) -> No
             assert edits.running == 1
         await asyncio.sleep(stay_seconds + 0.05)
         assert edits.running == live.num_running == 0
-        last = live.last(id)
-        assert last is not None and (last.kind, last.error_kind) == ("error", "Cancelled")
+        _, last = await live.ends(id)
+        assert (last.kind, last.error_kind) == ("error", "Cancelled")
 
     run(work)
 
@@ -118,7 +128,7 @@ def test_a_watcher_that_comes_back_in_time_keeps_it_running() -> None:
     async def work() -> None:
         gate = asyncio.Event()
         live = LiveEdits(Edits(gate=gate))
-        id = live.begin(EDIT, deadline_seconds=9)
+        id = await begin(live)
         watcher = asyncio.ensure_future(all_of(live, id, stay_seconds=0.1))
         await asyncio.sleep(0.01)
         watcher.cancel()
@@ -141,7 +151,7 @@ def test_a_watcher_that_comes_back_in_time_keeps_it_running() -> None:
 def test_a_failure_is_an_event_without_the_innards(error: Exception, kind: str, says: str) -> None:
     async def work() -> None:
         live = LiveEdits(Edits(error))
-        last = (await all_of(live, live.begin(EDIT, deadline_seconds=9)))[-1]
+        last = (await all_of(live, await begin(live)))[-1]
         assert (last.kind, last.error_kind) == ("error", kind) and says in last.error and "secret" not in last.error
 
     run(work)
@@ -151,14 +161,14 @@ def test_deadlines_and_cancellations_end_an_edit_with_an_event() -> None:
     async def work() -> None:
         edits = Edits(gate=asyncio.Event())
         live = LiveEdits(edits)
-        late = live.begin(EDIT, deadline_seconds=0.05)
-        cancelled = live.begin(EDIT, deadline_seconds=9)
+        late = await begin(live, deadline_seconds=0.05)
+        cancelled = await begin(live)
         news = [asyncio.ensure_future(all_of(live, id)) for id in (late, cancelled)]
         await asyncio.sleep(0.01)
-        assert live.cancel(cancelled)
+        assert await live.cancel(cancelled)
         kinds = [(await each)[-1].error_kind for each in news]
         assert kinds == ["DeadlineExceeded", "Cancelled"] and edits.running == 0
-        assert not live.cancel(cancelled)  # it is over
+        assert not await live.cancel(cancelled)  # it is over
 
     run(work)
 
@@ -167,13 +177,13 @@ def test_a_key_makes_retries_one_edit_and_refuses_another_request() -> None:
     async def work() -> None:
         edits = Edits()
         live = LiveEdits(edits)
-        first = live.begin(EDIT, deadline_seconds=9, key="k", fingerprint="f")
-        assert live.begin(EDIT, deadline_seconds=9, key="k", fingerprint="f") == first
+        first = await begin(live, key="k", fingerprint="f")
+        assert await begin(live, key="k", fingerprint="f") == first
         await all_of(live, first)
-        assert live.begin(EDIT, deadline_seconds=9, key="k", fingerprint="f") == first  # also when it is over
+        assert await begin(live, key="k", fingerprint="f") == first  # also when it is over
         assert edits.most == 1
         with pytest.raises(KeyConflict, match="Use a new key"):
-            live.begin(EDIT, deadline_seconds=9, key="k", fingerprint="other")
+            await begin(live, key="k", fingerprint="other")
 
     run(work)
 
@@ -182,13 +192,13 @@ def test_there_is_room_for_so_many_edits_and_the_rest_is_told_when_to_come() -> 
     async def work() -> None:
         gate = asyncio.Event()
         live = LiveEdits(Edits(gate=gate), LiveLimits(max_edits=2, retry_seconds=7))
-        ids = [live.begin(EDIT, deadline_seconds=9) for _ in range(2)]
+        ids = [await begin(live) for _ in range(2)]
         with pytest.raises(TooManyEdits, match="Try again in 7 s") as refused:
-            live.begin(EDIT, deadline_seconds=9)
+            await begin(live)
         assert refused.value.retry_seconds == 7
         gate.set()
         await asyncio.gather(*(all_of(live, id) for id in ids))
-        await all_of(live, live.begin(EDIT, deadline_seconds=9))
+        await all_of(live, await begin(live))
 
     run(work)
 
@@ -196,13 +206,13 @@ def test_there_is_room_for_so_many_edits_and_the_rest_is_told_when_to_come() -> 
 def test_what_is_done_is_kept_for_a_while_and_then_forgotten() -> None:
     async def work() -> None:
         live = LiveEdits(Edits(), LiveLimits(keep_seconds=0.05))
-        id = live.begin(EDIT, deadline_seconds=9, key="k")
+        id = await begin(live, key="k")
         await all_of(live, id)
-        assert live.last(id) is not None
+        assert (await live.ends(id))[1].kind == "result"
         await asyncio.sleep(0.1)
         with pytest.raises(UnknownEdit, match="Begin it again"):
-            live.last(id)
-        assert live.begin(EDIT, deadline_seconds=9, key="k") != id
+            await live.ends(id)
+        assert await begin(live, key="k") != id
 
     run(work)
 
@@ -211,24 +221,24 @@ def test_draining_finishes_what_runs_and_takes_no_more() -> None:
     async def work() -> None:
         gate = asyncio.Event()
         live = LiveEdits(Edits(gate=gate))
-        id = live.begin(EDIT, deadline_seconds=9)
+        id = await begin(live)
         draining = asyncio.ensure_future(live.drain())
         await asyncio.sleep(0.01)
         with pytest.raises(TooManyEdits):
-            live.begin(EDIT, deadline_seconds=9)
+            await begin(live)
         gate.set()
         await draining
-        last = live.last(id)
-        assert last is not None and last.kind == "result"
+        _, last = await live.ends(id)
+        assert last.kind == "result"
 
     run(work)
 
 
 def test_the_manipulator_itself_streams_through(manipulator: Manipulator) -> None:
     async def work() -> None:
-        live = LiveEdits(lambda edit: manipulator.stream(edit, preview_every=2))
+        live = LiveEdits(lambda edit, every: manipulator.stream(edit, preview_every=every))
         edit = PreparedEdit("real", EditSettings(text="rain", num_steps=4, num_views=1), seed=3)
-        events = await all_of(live, live.begin(edit, deadline_seconds=60))
+        events = await all_of(live, await begin(live, edit, deadline_seconds=60, preview_every=2))
         assert events[-1].edit is not None and events[-1].edit.steps == 4
         assert [event.kind for event in events[:-1]] == ["progress"] * 2
 

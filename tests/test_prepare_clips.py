@@ -17,7 +17,6 @@ from PIL import Image
 from tiny_world import SAMPLE_RATE
 
 import prepare_clips
-from job_config import load_config
 from prepare_clips import ClipsConfig
 from soundguide.audio.decode import decode_audio, encode_wav
 from soundguide.clips.decode import encode_frame
@@ -25,6 +24,7 @@ from soundguide.clips.embed import ClipEmbedder
 from soundguide.clips.facts import EmbedderConfig
 from soundguide.clips.tables import blank_media, clip_schema, decoded_table
 from soundguide.clips.weak_partners import WeakPartners
+from soundguide.command_config import load_config
 from soundguide.config import ManipulatorConfig
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, render
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise

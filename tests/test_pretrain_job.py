@@ -17,10 +17,11 @@ from tiny_world import SAMPLE_RATE
 
 import pretrain_encoder
 import pretrain_worker
-from job_config import exit_code_of, load_config
+from job_config import exit_code_of
 from pretrain_encoder import PretrainConfig
 from soundguide.audio.decode import encode_wav
 from soundguide.clips.splits import TRAIN
+from soundguide.command_config import load_config
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidProgram
 from soundguide.models.checkpoint import load_model

@@ -87,7 +87,7 @@ def test_slots_are_refilled_as_runs_end(tiny: World, watched: Watched, executor:
     assert asyncio.run(main()) == [2, 5, 3, 1, 2]
     # 0 and 1 for two steps, 2 and 1 for three, then 3 and 4, then 4 alone
     assert watched.batches == [2, 2, 2, 2, 2, 2, 1]
-    assert (slots.num_running, slots.num_waiting) == (0, 0)
+    assert (slots.load.num_running, slots.load.num_waiting) == (0, 0)
 
 
 def test_run_in_company_is_the_run_alone(tiny: World, executor: ThreadPoolExecutor) -> None:
@@ -118,7 +118,7 @@ def test_cancelled_run_frees_its_slot_within_one_step(
         return len(watched.batches) - steps
 
     assert asyncio.run(asyncio.wait_for(main(), 120)) <= 3 + 1
-    assert slots.num_running == 0
+    assert slots.load.num_running == 0
 
 
 def test_cancelled_run_does_not_touch_its_neighbour(tiny: World, executor: ThreadPoolExecutor) -> None:
@@ -148,7 +148,7 @@ def test_run_cancelled_while_it_waits_is_never_begun(
 
     asyncio.run(main())
     assert watched.batches == [1] * 5
-    assert slots.num_waiting == 0
+    assert slots.load.num_waiting == 0
 
 
 def test_news_comes_every_so_many_steps(tiny: World, executor: ThreadPoolExecutor) -> None:
@@ -238,7 +238,7 @@ def test_failure_of_the_model_reaches_all_who_wait(tiny: World, watched: Watched
         errors = await asyncio.wait_for(asyncio.gather(*runs, return_exceptions=True), 120)
         assert [str(error) for error in errors] == ["the device is gone"] * 5
         watched.fails = False
-        assert (slots.num_running, slots.num_waiting) == (0, 0)
+        assert (slots.load.num_running, slots.load.num_waiting) == (0, 0)
         assert (await slots.run("after", make_run(tiny, 0, 5))).steps == 5
 
     asyncio.run(main())
@@ -274,7 +274,7 @@ def test_next_event_loop_goes_on_where_the_last_was_shut_down(tiny: World, execu
         return (await slots.run("b", make_run(tiny, 1, 6))).ws
 
     asyncio.run(leave_in_the_middle())
-    assert (slots.num_running, slots.num_waiting) == (0, 0)
+    assert (slots.load.num_running, slots.load.num_waiting) == (0, 0)
     first = asyncio.run(asyncio.wait_for(again(), 120))
     assert torch.equal(asyncio.run(again()), first)
 

@@ -1,0 +1,122 @@
+"""Run the service on this machine until Ctrl-C; `make serve` does.
+
+A private Ray starts with it and ends with it. On a cluster: `serve deploy serve/config.yaml`.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import shutil
+import signal
+import socket
+import sys
+import tempfile
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+ROOT = str(Path(__file__).parents[1])
+if ROOT not in sys.path:  # run as a file, this folder would be all that Python looks into
+    sys.path.insert(0, ROOT)
+
+from pydantic import Field  # noqa: E402
+from rich.console import Console  # noqa: E402
+
+from serve.settings import ReplicaSettings, ServeSettings, ServiceLimits  # noqa: E402
+from soundguide.command_config import CommandConfig, load_config  # noqa: E402
+from soundguide.config import EditSettings, ManipulatorConfig  # noqa: E402
+from soundguide.errors import InvalidConfig, SoundGuideError  # noqa: E402
+
+_USAGE = "python serve/run.py [--port 8000] [--config F.yaml] [--any.nested.field V]"
+_BESIDE_CPUS = 2
+
+
+class RunConfig(CommandConfig):
+    host: Annotated[str, Field(description="Address to listen on; 0.0.0.0: all, for which set a token.")] = "127.0.0.1"
+    port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8000
+    manipulator: Annotated[ManipulatorConfig, Field(description="Models, device and slots.")] = ManipulatorConfig()
+    edit: Annotated[EditSettings, Field(description="Settings of edits; requests override them.")] = EditSettings()
+    replicas: Annotated[ReplicaSettings, Field(description="Processes.")] = ReplicaSettings()
+    limits: Annotated[ServiceLimits, Field(description="Limits.")] = ServiceLimits()
+    token: Annotated[str, Field(description="Secret that clients must send; empty: SOUNDGUIDE_TOKEN, or none.")] = ""
+    cors_origins: Annotated[tuple[str, ...], Field(description="Origins of other sites' pages that may call.")] = ()
+
+    @property
+    def settings(self) -> ServeSettings:
+        """What the application is built from."""
+        return ServeSettings(**{name: getattr(self, name) for name in ServeSettings.model_fields})
+
+
+def run(config: RunConfig, console: Console, stop: threading.Event) -> None:
+    """Serve until ``stop`` is set. Raises `InvalidConfig`."""
+    _check_port(config.host, config.port)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
+    os.environ.setdefault("RAY_worker_niceness", "0")
+    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
+    if "RAY_AUTH_MODE" not in os.environ:  # a token of our own, or Ray writes one into the home folder
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+    with console.status("starting Ray and loading the models"):
+        import ray
+        from ray import serve
+
+        from serve.app import build
+
+        application = build(config.settings)
+        folder = tempfile.mkdtemp(prefix="sg-serve-", dir="/tmp")
+        replicas = config.replicas
+        cpus = _BESIDE_CPUS + replicas.num_ingress + replicas.max_manipulators * max(1, round(replicas.cpus))
+        ray.init(
+            address="local",
+            num_cpus=max(cpus, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level="warning",
+            runtime_env={"env_vars": {"PYTHONPATH": ROOT}},
+            _temp_dir=folder,
+        )
+    try:
+        with console.status("loading the models"):
+            serve.start(http_options={"host": config.host, "port": config.port})
+            serve.run(application, name="soundguide", route_prefix="/")
+        address = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"
+        console.print(f"SoundGuide is at [bold]{address}[/] (Ctrl-C ends it)")
+        console.print(f"logs, JSON: {folder}/session_latest/logs/serve", style="dim")
+        stop.wait()
+        console.print("finishing the edits that run")
+    finally:
+        serve.shutdown()
+        ray.shutdown()
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _check_port(host: str, port: int) -> None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((host, port))
+        except OSError as error:
+            raise InvalidConfig(
+                f"nothing can listen on {host}:{port} ({error.strerror}). Name another with --port "
+                "(make serve PORT=8001)"
+            ) from error
+
+
+def main(argv: Sequence[str]) -> int:
+    """Run the program; return its exit code."""
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: stop.set())
+    try:
+        run(load_config(RunConfig, argv, usage=_USAGE, description=str(__doc__)), Console(), stop)
+    except SoundGuideError as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
