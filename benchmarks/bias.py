@@ -8,7 +8,8 @@ a rate of 50 % (control), 80 % or 95 %. CLIP is the package's, trained on unbias
 and without the weakly paired term, same clips, same steps, same seed. Measured:
 
 - lean: cosine between the sounds of an event and its nuisance's direction in CLIP's space (embedded scenes with it
-  minus those without), less that of the control of the same seed;
+  minus those without), less that of the control of the same seed; beside it that of the frames themselves;
+- accuracy: share of unheard sounds whose nearest text is their event's;
 - drift: how far the nuisance rises in edits by these sounds, as the independent reader sees it, 0..1;
 - success: share of edits in which the reader finds the event.
 
@@ -67,6 +68,7 @@ SMALL = AUDIO.model_copy(update={"embed_channels": 48, "depths": (1, 2), "num_he
 SECONDS = SMALL.window_seconds
 KINDS = {"with the term": 1.0, "without": 0.0}
 CONTROL = 0.5
+MEASURES = ("lean", "frames_lean", "accuracy", "drift", "success")
 
 
 @dataclass(frozen=True)
@@ -126,6 +128,11 @@ def directions(clip: OpenClipEncoder, num: int = 128) -> Tensor:
             ends.append(clip.encode_image(render(factors, clip.resolution).images).mean(0))
         rows.append(F.normalize(ends[0] - ends[1], dim=0))
     return torch.stack(rows)
+
+
+def mean_cosine(embeddings: Tensor, toward: Tensor) -> float:
+    """Return the mean cosine of embeddings ``[L, n, E]`` with their event's direction ``[L, E]``."""
+    return float(torch.einsum("lne,le->ln", embeddings, toward).mean())
 
 
 def train(
@@ -208,16 +215,18 @@ def measure(plan: Plan) -> list[dict[str, float | str]]:
                 encoder = train(plan, waveforms, images, texts, float(clip.logit_scale), weak=weak, seed=seed)
                 with torch.no_grad():
                     heard = encoder.encode_audio(fresh).reshape(len(NUISANCES), 12, -1)
-                cosines = torch.einsum("lne,le->ln", heard, toward).mean(1)
+                named = (heard @ F.normalize(texts.mean(1), dim=-1).T).argmax(-1)
                 row = {
                     "seed": seed,
                     "rate": rate,
                     "kind": kind,
-                    "cosine": float(cosines.mean()),
+                    "cosine": mean_cosine(heard, toward),
+                    "frames_cosine": mean_cosine(images.reshape(len(NUISANCES), plan.clips_per_label, -1), toward),
+                    "accuracy": float((named == torch.arange(len(NUISANCES))[:, None]).float().mean()),
                     **edit(encoder, plan, seed),
                 }
                 found.append(row)
-                figures = ", ".join(f"{name} {row[name]:+.3f}" for name in ("cosine", "drift", "success"))
+                figures = ", ".join(f"{name} {row[name]:+.3f}" for name in ("cosine", "accuracy", "drift", "success"))
                 print(f"seed {seed}, {rate:.0%}, {kind}: {figures}  ({time.monotonic() - started:.0f} s)", flush=True)
     for row in found:
         control = next(
@@ -225,7 +234,8 @@ def measure(plan: Plan) -> list[dict[str, float | str]]:
             for other in found
             if (other["seed"], other["kind"], other["rate"]) == (row["seed"], row["kind"], CONTROL)
         )
-        row["lean"] = float(row["cosine"]) - float(control["cosine"])
+        for lean, cosine in (("lean", "cosine"), ("frames_lean", "frames_cosine")):
+            row[lean] = float(row[cosine]) - float(control[cosine])
     return found
 
 
@@ -235,7 +245,7 @@ def table(rows: list[dict[str, float | str]], plan: Plan) -> dict[str, dict[str,
     for rate in plan.rates:
         for kind in KINDS:
             mine = [row for row in rows if row["rate"] == rate and row["kind"] == kind]
-            for name in ("lean", "drift", "success"):
+            for name in MEASURES:
                 values = [float(row[name]) for row in mine]
                 spread = statistics.stdev(values) if len(values) > 1 else 0.0
                 summary.setdefault(f"{rate:.0%}", {}).setdefault(kind, {})[name] = [statistics.mean(values), spread]

@@ -11,6 +11,7 @@ import os
 from collections.abc import AsyncGenerator
 from typing import Any
 
+from pydantic import ValidationError
 from ray import serve
 from ray.serve import Application
 from ray.serve.config import AutoscalingConfig, AutoscalingPolicy
@@ -22,8 +23,8 @@ from serve.engine import Engine
 from serve.live_edits import Event, LiveEdits, LiveLimits, Terms
 from serve.remote import Remote, answering, streaming
 from serve.settings import ServeSettings
-from soundguide.config import ManipulatorConfig
-from soundguide.errors import SoundGuideError
+from soundguide.config import ManipulatorConfig, describe
+from soundguide.errors import InvalidConfig, SoundGuideError
 from soundguide.images import Pixels
 from soundguide.model_facts import absolute_models, read_model_facts
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
@@ -36,7 +37,10 @@ _COMMON: dict[str, Any] = {"health_check_period_s": 5, "logging_config": {"encod
 
 def build(args: dict[str, Any] | ServeSettings | None = None) -> Application:
     """Return the application for settings (`serve.settings.ServeSettings`) as a dict. Raises on wrong ones."""
-    settings = args if isinstance(args, ServeSettings) else ServeSettings.model_validate(args or {})
+    try:
+        settings = args if isinstance(args, ServeSettings) else ServeSettings.model_validate(args or {})
+    except ValidationError as error:
+        raise InvalidConfig(describe(error, "args")) from error
     token = settings.token or os.environ.get("SOUNDGUIDE_TOKEN", "")
     settings = settings.model_copy(update={"token": token, "manipulator": absolute_models(settings.manipulator)})
     read_model_facts(settings.manipulator)  # missing models are told here, not by a replica's log

@@ -6,6 +6,7 @@ Plain asyncio without Ray or HTTP: what runs an edit is a function that is given
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import hmac
 import logging
 import secrets
@@ -213,8 +214,11 @@ class LiveEdits:
         self._live[id] = live
         if terms.key:
             self._by_key[terms.key] = id
-        live.work = asyncio.ensure_future(self._follow(live, edit))
-        live.task = asyncio.ensure_future(self._do(live, live.work))
+        # The edit outlives the request that began it, whose context would end it too: Ray Serve cancels what a
+        # cancelled request has called.
+        loop, context = asyncio.get_running_loop(), contextvars.Context()
+        live.work = loop.create_task(self._follow(live, edit), context=context)
+        live.task = loop.create_task(self._do(live, live.work), context=context)
         return id
 
     def _of(self, id: str) -> _Live:

@@ -1,0 +1,63 @@
+import * as api from "./api.js";
+
+const TRIES = 5; // a server that restarts is back, or the edit is lost, by then
+const PAUSE_MS = 700;
+
+const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
+
+/** One edit on the server: begun or found again, followed to its end over broken lines, cancelled. */
+export class Run {
+  #stop = new AbortController();
+  #last = -1;
+  #id;
+  #form;
+  #key;
+
+  /** `form`: what to ask for; or `id`: an edit that runs already. */
+  constructor({ form, id }) {
+    this.#form = form;
+    this.#id = id;
+    this.#key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+  }
+
+  get cancelled() {
+    return this.#stop.signal.aborted;
+  }
+
+  /** Call `onEvent` with each event and return the result. Throws ApiError; asked again after one, it goes on. */
+  async follow(onEvent) {
+    for (let failures = 0; ; failures++) {
+      try {
+        for await (const event of await this.#open()) {
+          failures = 0;
+          this.#last = Math.max(this.#last, event.number);
+          if (event.kind === "error") throw this.#ended(event.data.error);
+          if (event.kind === "begun") this.#id = event.data.id;
+          onEvent(event);
+          if (event.kind === "result") return event.data;
+        }
+      } catch (error) {
+        const lineBroke = !(error instanceof api.ApiError) || error.kind === "Unreachable";
+        if (this.cancelled || !lineBroke || !this.#id || failures >= TRIES) throw error;
+      }
+      await pause(PAUSE_MS);
+    }
+  }
+
+  async cancel() {
+    this.#stop.abort();
+    if (this.#id) await api.cancel(this.#id).catch(() => {}); // it ended meanwhile, or ends when nobody watches
+  }
+
+  #open() {
+    const { signal } = this.#stop;
+    return this.#id ? api.watch(this.#id, this.#last, signal) : api.begin(this.#form, this.#key, signal);
+  }
+
+  /** An edit that ended in an error is begun anew when asked again. */
+  #ended(error) {
+    this.#id = undefined;
+    this.#last = -1;
+    return new api.ApiError(error, 0, error.kind === "Unavailable" ? PAUSE_MS / 100 : 0);
+  }
+}
