@@ -1,6 +1,7 @@
 """Files of W+ codes: safetensors with the key ``ws``, or NumPy's .npy."""
 
 import io
+from tokenize import TokenError
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,9 @@ def decode_latent(data: bytes, *, num_ws: int, w_dim: int) -> NDArray[np.float32
     """
     try:
         ws = _read_npy(data, num_ws * w_dim) if data.startswith(b"\x93NUMPY") else _read_safetensors(data)
-    except (ValueError, TypeError, EOFError, SyntaxError, OverflowError, MemoryError) as exc:
+    except InvalidLatent:
+        raise
+    except (ValueError, TypeError, EOFError, SyntaxError, TokenError, OverflowError, MemoryError) as exc:
         raise InvalidLatent(f"the latent file cannot be read ({exc}). {_REMEDY}") from exc
     shape = ws.shape[1:] if ws.ndim == 3 and len(ws) == 1 else ws.shape
     if shape not in ((num_ws, w_dim), (w_dim,)) or ws.dtype.kind != "f":

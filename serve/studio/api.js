@@ -8,10 +8,11 @@ export class ApiError extends Error {
   }
 }
 
-const UNREACHABLE = {
-  kind: "Unreachable",
-  message: "the service does not answer. Check that it runs and that you are connected, then try again",
-};
+export const unreachable = () =>
+  new ApiError({
+    kind: "Unreachable",
+    message: "the service does not answer. Check that it runs and that you are connected, then try again",
+  });
 
 async function ask(url, options) {
   let reply;
@@ -19,7 +20,7 @@ async function ask(url, options) {
     reply = await fetch(url, options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new ApiError(UNREACHABLE);
+    throw unreachable();
   }
   if (reply.ok) return reply;
   const body = await reply.json().catch(() => null);

@@ -10,18 +10,18 @@ const EDGE = 0.5;
 const STEEPNESS = 2.5;
 
 const wanted = new WeakMap();
+const made = new WeakMap();
 
 /** Show the picture at `url` in an <img>, enlarged if it is small. Of overlapping calls the last one wins. */
 export async function showPicture(img, url) {
   wanted.set(img, url);
   const shown = await enlarged(url).catch(() => url);
-  if (wanted.get(img) !== url) return;
-  const old = img.src;
+  if (wanted.get(img) !== url) return URL.revokeObjectURL(shown === url ? "" : shown);
+  const old = made.get(img);
   img.src = shown;
-  await img.decode().catch(() => {});
-  if (old.startsWith("blob:") && old !== img.src && img.dataset.made === old) URL.revokeObjectURL(old);
-  if (shown === url) delete img.dataset.made;
-  else img.dataset.made = shown;
+  made.set(img, shown === url ? undefined : shown);
+  await img.decode().catch(() => {}); // what replaced it meanwhile, or a broken file, which `error` tells
+  if (old) URL.revokeObjectURL(old);
 }
 
 async function enlarged(url) {

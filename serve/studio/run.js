@@ -2,6 +2,7 @@ import * as api from "./api.js";
 
 const TRIES = 5; // a server that restarts is back, or the edit is lost, by then
 const PAUSE_MS = 700;
+const RESTART_SECONDS = 5;
 
 const pause = (ms) => new Promise((resolve) => setTimeout(resolve, ms));
 
@@ -13,8 +14,8 @@ export class Run {
   #form;
   #key;
 
-  /** `form`: what to ask for; or `id`: an edit that runs already. */
-  constructor({ form, id }) {
+  /** `form`: what to ask for; `id`: of the edit if it runs already. */
+  constructor(form, id) {
     this.#form = form;
     this.#id = id;
     this.#key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -24,9 +25,9 @@ export class Run {
     return this.#stop.signal.aborted;
   }
 
-  /** Call `onEvent` with each event and return the result. Throws ApiError; asked again after one, it goes on. */
+  /** Call `onEvent` with each event and return the result. Throws ApiError; may be called again after one. */
   async follow(onEvent) {
-    for (let failures = 0; ; failures++) {
+    for (let failures = 0; failures < TRIES; failures++) {
       try {
         for await (const event of await this.#open()) {
           failures = 0;
@@ -38,10 +39,12 @@ export class Run {
         }
       } catch (error) {
         const lineBroke = !(error instanceof api.ApiError) || error.kind === "Unreachable";
-        if (this.cancelled || !lineBroke || !this.#id || failures >= TRIES) throw error;
+        if (this.cancelled || !lineBroke) throw error;
+        if (!this.#id) throw api.unreachable();
       }
       await pause(PAUSE_MS);
     }
+    throw new api.ApiError({ kind: "Lost", message: "the connection to this edit is lost. Begin it again" });
   }
 
   async cancel() {
@@ -54,10 +57,10 @@ export class Run {
     return this.#id ? api.watch(this.#id, this.#last, signal) : api.begin(this.#form, this.#key, signal);
   }
 
-  /** An edit that ended in an error is begun anew when asked again. */
+  /** An edit that ended in an error is begun anew when asked again, by itself where its process was lost. */
   #ended(error) {
     this.#id = undefined;
     this.#last = -1;
-    return new api.ApiError(error, 0, error.kind === "Unavailable" ? PAUSE_MS / 100 : 0);
+    return new api.ApiError(error, 0, error.kind === "Unavailable" ? RESTART_SECONDS : 0);
   }
 }
