@@ -166,6 +166,15 @@ class ManipulatorConfig(Frozen):
     ] = ()
     device: Annotated[str, Field(description="'auto' (CUDA where there is one), 'cpu' or 'cuda[:N]'.")] = "auto"
     num_slots: Annotated[int, Field(ge=0, le=1024, description="Edits optimised side by side; 0: by device.")] = 0
+    group_size: Annotated[
+        int,
+        Field(
+            ge=0,
+            le=1024,
+            description="Slots computed in one call, filled up where fewer run: with equal sizes the same edit is the "
+            "same picture in any company. 1: a single edit is fastest; 0: by device.",
+        ),
+    ] = 0
     num_threads: Annotated[
         int, Field(ge=0, le=1024, description="Torch threads of this process; 0: leave as it is.")
     ] = 0

@@ -48,7 +48,13 @@ class Manipulator:
         self.world = World(config)
         # one thread for all models: steps and encodings take turns instead of fighting for cores or for the device
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="manipulator")
-        self._slots = SlotLoop(self.world, self._executor, num_slots=config.num_slots, check_every=config.check_every)
+        self._slots = SlotLoop(
+            self.world,
+            self._executor,
+            num_slots=config.num_slots,
+            check_every=config.check_every,
+            group_size=config.group_size,
+        )
         bound = config.cache_mb * 2**20
         self._embeddings: ContentCache[Tensor] = ContentCache(max_bytes=bound, size_of=_tensor_bytes)
         self._inversions: ContentCache[Tensor] = ContentCache(max_bytes=bound, size_of=_tensor_bytes)

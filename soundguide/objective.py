@@ -6,6 +6,7 @@ Guidance and its regularisers are Eq. 14-18.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ from soundguide.losses import (
     pixel_distance,
 )
 from soundguide.models.protocols import Generator, IdentityEncoder, ImageTextEncoder
-from soundguide.optimize import Schedule, Terms
+from soundguide.optimize import Objective, Schedule, Terms
 from soundguide.views import hash_normal, random_views
 
 INVERSION_FEATURE = 0.2  # weight beside the pixel term of 1; chosen on held-out renders of the miniature
@@ -95,6 +96,7 @@ class EditObjective:
         # adaptive, views, exploration, steps of exploration
         self.weights = torch.zeros(num_slots, 12, device=device)
         self._runs: dict[int, Run] = {}
+        self._seeing: dict[int, Objective] = {}
 
     def admit(self, slot: int, run: Run) -> None:
         """Aim a slot at a run."""
@@ -112,6 +114,14 @@ class EditObjective:
         row = (1, *values, *gates, *looks) if editing else (0, 0, 0, s.inversion_reg, 0, 0, 0, 0, 0, 1, 0, 1)
         self.weights[slot] = torch.tensor([float(value) for value in row])
 
+    def for_run(self, run: Run) -> Objective:
+        """Return the objective for a run's slot: as many views as it takes, so that it may share a call with its like.
+
+        Equal runs get one and the same function.
+        """
+        num_views = run.settings.num_views if run.phase == "edit" else 1
+        return self._seeing.setdefault(num_views, partial(self, num_views=num_views))
+
     def release(self, slot: int) -> None:
         """Forget a slot's run."""
         self._runs.pop(slot, None)
@@ -121,12 +131,15 @@ class EditObjective:
         floor, adaptive = self.weights[slots, 7], self.weights[slots, 8]
         return torch.where(adaptive[:, None] > 0, layer_gates(theta, floor), torch.ones_like(theta))
 
-    def __call__(self, ws: Tensor, theta: Tensor, slots: Tensor) -> tuple[Tensor, Terms]:
-        """Return loss ``[B]`` and unweighted terms of codes ``[B, L, D]`` in ``slots`` ``[B]``."""
+    def __call__(self, ws: Tensor, theta: Tensor, slots: Tensor, num_views: int = 0) -> tuple[Tensor, Terms]:
+        """Return loss ``[B]`` and unweighted terms of codes ``[B, L, D]`` in ``slots`` ``[B]``.
+
+        ``num_views``: the most that one of these slots takes; 0: the most that any slot takes.
+        """
         runs = list(self._runs.values())
         editing, similarity, margin, reg, paper, spread, identity, _, _, views = self.weights[slots, :10].unbind(1)
         images = self.generator.synthesize(ws + self._noise(slots).to(ws.dtype))
-        num_views = max(r.settings.num_views if r.phase == "edit" else 1 for r in runs)
+        num_views = num_views or max(r.settings.num_views if r.phase == "edit" else 1 for r in runs)
         embeddings = self._embed_views(images, slots, num_views)
         source, target = self.source[slots], self.target[slots]
         gates = self.gates(theta, slots)

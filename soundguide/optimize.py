@@ -72,18 +72,38 @@ class _Flags:
         return finite, plateau
 
 
+@dataclass(frozen=True, slots=True)
+class _Group:
+    """Slots whose objective is evaluated in one call; ``rows`` repeats the last one up to the group's size."""
+
+    objective: Objective
+    slots: tuple[int, ...]
+    rows: Tensor
+
+
 class LatentOptimizer:
     """Adam over ``num_slots`` codes ``[L, D]`` at once, each on its own schedule.
 
+    The objective is evaluated on groups of ``group_size`` slots, filled up where fewer run: kernels choose their
+    arithmetic by the shape, and rounding grows to visible differences within tens of steps, so only equal shapes make
+    a slot's path independent of its company to the bit. 0: all running slots in one call, whatever their number.
     ``step_scale`` ``[D]``: the unit of the learning rate in each dimension; its device and dtype are those of all
     state. ``check_every``: a slot's stop flags are copied to the host at every so many of its own steps and read one
     check later, so that the device never waits for them; its path depends on its own steps alone.
     """
 
     def __init__(
-        self, objective: Objective, *, num_slots: int, num_ws: int, step_scale: Tensor, check_every: int = 10
+        self,
+        objective: Objective,
+        *,
+        num_slots: int,
+        num_ws: int,
+        step_scale: Tensor,
+        check_every: int = 10,
+        group_size: int = 0,
     ) -> None:
         self.objective, self.num_slots, self.check_every = objective, num_slots, check_every
+        self.group_size = group_size
         self.step_scale = step_scale
         self.ws = step_scale.new_zeros(num_slots, num_ws, len(step_scale))
         self.theta = step_scale.new_zeros(num_slots, num_ws)
@@ -99,6 +119,8 @@ class LatentOptimizer:
         self._schedules: dict[int, Schedule] = {}
         self._steps: dict[int, int] = {}
         self._flags: dict[int, _Flags] = {}  # slot -> flags as of its latest check
+        self._objectives: dict[int, Objective] = {}
+        self._groups: list[_Group] = []
         self._rows = torch.zeros(0, dtype=torch.long, device=step_scale.device)
 
     @property
@@ -115,8 +137,8 @@ class LatentOptimizer:
         """Return how many steps the slot has taken."""
         return self._steps[slot]
 
-    def admit(self, slot: int, ws: Tensor, schedule: Schedule) -> None:
-        """Start a run in a free slot from the code ``ws`` ``[L, D]``."""
+    def admit(self, slot: int, ws: Tensor, schedule: Schedule, objective: Objective | None = None) -> None:
+        """Start a run in a free slot from the code ``ws`` ``[L, D]``; only slots of one ``objective`` share a group."""
         assert slot not in self._schedules, slot
         self.ws[slot] = ws
         moments = (self._first, self._second, self._gate_first, self._gate_second)
@@ -127,39 +149,61 @@ class LatentOptimizer:
         gates_and_stop = (schedule.gate_learning_rate, schedule.plateau_steps, schedule.plateau_tolerance)
         self._plan[slot] = torch.tensor([float(value) for value in (*plan, *gates_and_stop)], dtype=torch.float64)
         self._schedules[slot], self._steps[slot] = schedule, 0
+        self._objectives[slot] = objective or self.objective
         self._list_rows()
 
     def release(self, slot: int) -> None:
         """Free a slot, whether its run ended or is cancelled; ``ws`` and ``theta`` stay readable until next `admit`."""
         self._schedules.pop(slot, None)
+        self._objectives.pop(slot, None)
         self._flags.pop(slot, None)
         self._list_rows()
 
     def step(self) -> list[Ended]:
         """Take one step in every running slot; return the slots whose runs are over, to be released by the caller."""
         ended = [Ended(slot, 0, True) for slot in self.active if self._schedules[slot].num_steps == 0]
-        self.stepped = self._moving()
+        self.stepped = tuple(slot for group in self._groups for slot in group.slots)
         if not self.stepped:
             return ended
         rows = self._rows
-        with torch.enable_grad():
-            ws = self.ws[rows].requires_grad_()
-            theta = self.theta[rows].requires_grad_()
-            loss, terms = self.objective(ws, theta, rows)
-            # sum, not mean: a slot's step must not depend on its neighbours
-            grad, gate_grad = torch.autograd.grad(loss.sum(), (ws, theta), allow_unused=True)
+        parts = [self._differentiate(group) for group in self._groups]
+        ws, theta = self.ws[rows], self.theta[rows]
+        loss, grad, gate_grad = (_join([part[place] for part in parts]) for place in range(3))
         with torch.no_grad():
-            self.terms = {name: term.detach() for name, term in terms.items()}
-            self.loss[rows] = loss.detach()
+            self.terms = {name: torch.cat([part[3][name] for part in parts]) for name in parts[0][3]}
+            self.loss[rows] = loss
             self._move(rows, ws, grad, theta, gate_grad)
             self._watch(rows, loss)
         return ended + self._check()
 
-    def _moving(self) -> tuple[int, ...]:
-        return tuple(slot for slot in self.active if self._schedules[slot].num_steps > 0)
+    def _differentiate(self, group: _Group) -> tuple[Tensor, Tensor | None, Tensor | None, Terms]:
+        """Return loss ``[B]``, gradients and terms of a group's slots."""
+        num = len(group.slots)
+        with torch.enable_grad():
+            ws = self.ws[group.rows].requires_grad_()
+            theta = self.theta[group.rows].requires_grad_()
+            loss, terms = group.objective(ws, theta, group.rows)
+            # sum, not mean: a slot's step must not depend on its neighbours
+            grads = torch.autograd.grad(loss.sum(), (ws, theta), allow_unused=True)
+        grad, gate_grad = (None if each is None else each[:num] for each in grads)
+        return loss.detach()[:num], grad, gate_grad, {name: term.detach()[:num] for name, term in terms.items()}
 
     def _list_rows(self) -> None:
-        self._rows = torch.tensor(self._moving(), dtype=torch.long, device=self.ws.device)
+        alike: dict[Objective, list[int]] = {}
+        for slot in self.active:
+            if self._schedules[slot].num_steps > 0:
+                alike.setdefault(self._objectives[slot], []).append(slot)
+        self._groups = []
+        for objective, slots in alike.items():
+            size = self.group_size or len(slots)
+            for start in range(0, len(slots), size):
+                part = slots[start : start + size]
+                filled = part + part[-1:] * (size - len(part))
+                self._groups.append(_Group(objective, tuple(part), self._index(filled)))
+        self._rows = self._index([slot for group in self._groups for slot in group.slots])
+
+    def _index(self, slots: list[int]) -> Tensor:
+        return torch.tensor(slots, dtype=torch.long, device=self.ws.device)
 
     def _move(self, rows: Tensor, ws: Tensor, grad: Tensor | None, theta: Tensor, gate_grad: Tensor | None) -> None:
         plan = self._plan[rows]
@@ -201,6 +245,12 @@ class LatentOptimizer:
             if last[slot] or is_on_plateau or not is_finite:
                 ended.append(Ended(slot, self._steps[slot], is_finite))
         return ended
+
+
+def _join(parts: list[Tensor | None]) -> Tensor | None:
+    """Concatenate what all groups have; None where none has it."""
+    there = [part for part in parts if part is not None]
+    return torch.cat(there) if there else None
 
 
 def _rate(plan: Tensor) -> Tensor:

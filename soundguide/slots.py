@@ -70,8 +70,11 @@ class SlotLoop:
     loop's task starts with the first run and ends when nothing is left, so that no task outlives its work.
     """
 
-    def __init__(self, world: World, executor: Executor, *, num_slots: int, check_every: int) -> None:
+    def __init__(
+        self, world: World, executor: Executor, *, num_slots: int, check_every: int, group_size: int = 0
+    ) -> None:
         num_slots = num_slots or default_num_slots(world.resolution, world.device)
+        group_size = group_size or default_group_size(num_slots, world.resolution, world.device)
         self._world, self._executor = world, executor
         self._objective = EditObjective(
             world.generator, world.image_text, world.identity, num_slots=num_slots, step_scale=world.step_scale
@@ -82,6 +85,7 @@ class SlotLoop:
             num_ws=world.num_ws,
             step_scale=world.step_scale,
             check_every=check_every,
+            group_size=group_size,
         )
         self._waiting: deque[_Waiting] = deque()
         self._running: dict[int, _Waiting] = {}
@@ -154,7 +158,8 @@ class SlotLoop:
                 break
             waiting = self._running[slot] = self._waiting.popleft()
             self._objective.admit(slot, waiting.run)
-            self._optimizer.admit(slot, waiting.run.start, waiting.run.schedule)
+            run = waiting.run
+            self._optimizer.admit(slot, run.start, run.schedule, self._objective.for_run(run))
 
     def _step(self) -> tuple[list[Ended], list[tuple[_Waiting, Progress]]]:
         """Take one step and gather what listeners want to hear; runs on the executor's thread."""
@@ -213,3 +218,14 @@ def default_num_slots(resolution: int, device: torch.device) -> int:
     if device.type == "cuda":
         return max(4, min(64, 64 * 256 // resolution))
     return 8 if resolution <= 64 else 4 if resolution <= 128 else 1
+
+
+def default_group_size(num_slots: int, resolution: int, device: torch.device) -> int:
+    """Return how many slots are computed in one call, filled up where fewer run.
+
+    All slots on a GPU, where the batch is everything. On a CPU a picture of 256 px is no faster beside others; small
+    ones are, and four of 64 px come close to the best speed without making a single edit much slower.
+    """
+    if device.type == "cuda":
+        return num_slots
+    return 4 if resolution <= 64 else 2 if resolution <= 128 else 1
