@@ -21,7 +21,7 @@ from job_config import JobConfig, exit_code_of, is_submitted, place_output
 from soundguide.command_config import load_config
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
-from soundguide.model_facts import absolute_models, read_model_facts
+from soundguide.model_facts import ModelFacts, absolute_models, read_model_facts
 from soundguide.run_folder import Facts, RunFolder, describe_run, identify
 from soundguide.stages import EditFinisher, EditPreparer, SourceLimits
 from soundguide.storage import Storage, join_uri
@@ -49,6 +49,16 @@ def run(config: BulkConfig, console: Console) -> int:
     config = _place(config)
     facts = read_model_facts(config.manipulator)
     folder = RunFolder(config.output, storage)
+    with folder.held():
+        summary, rows = edit_all(config, manifest, facts, folder, console)
+    show(console, summary, rows, join_uri(config.output, "index.html"))
+    return 3 if config.strict and summary["error"] else 0
+
+
+def edit_all(
+    config: BulkConfig, manifest: pa.Table, facts: ModelFacts, folder: RunFolder, console: Console
+) -> tuple[Facts, pa.Table]:
+    """Edit what is not done yet; return the counts, and a few columns of every row's result."""
     identity = identify(config.edit, config.limits, config.manipulator, facts)
     record = describe_run(identity, config.model_dump(mode="json"), facts.digests)
     complete, config_hash = folder.claim(identity, manifest), record["config_hash"]
@@ -57,17 +67,20 @@ def run(config: BulkConfig, console: Console) -> int:
         folder.write_record({**record, "status": "running"})
         from soundguide.manipulator import Manipulator  # loads torch: not before the manifest is known to be right
 
+        num_rows = manifest.num_rows - num_before
+        if not config.shows_bars:
+            console.print(f"editing {num_rows:,} rows; pictures appear in {join_uri(config.output, 'images')}")
         with connect(config.address, actor_cpus=config.pool.cpus):
             stream_rows(
                 folder,
-                EditPreparer(facts, config.edit, storage, config.limits).prepare_table,
+                EditPreparer(facts, config.edit, folder.storage, config.limits).prepare_table,
                 Manipulator,
                 config.manipulator,
-                EditFinisher(config.output, facts.digests, storage).finish_table,
+                EditFinisher(config.output, facts.digests, folder.storage).finish_table,
                 pool=config.pool,
                 calls_per_actor=_CALLS_PER_ACTOR,
                 max_rows_per_block=_MAX_ROWS_PER_BLOCK,
-                num_rows=manifest.num_rows - num_before,
+                num_rows=num_rows,
                 config_hash=config_hash,
                 progress=config.shows_bars,
             )
@@ -85,8 +98,7 @@ def run(config: BulkConfig, console: Console) -> int:
     if not complete:
         folder.write_record({**record, "status": "complete", **summary})
         folder.write_sheet(rows, manifest, {**record, **summary})
-    show(console, summary, rows, join_uri(config.output, "index.html"))
-    return 3 if config.strict and summary["error"] else 0
+    return summary, rows
 
 
 def show(console: Console, summary: Facts, rows: pa.Table, index: str) -> None:

@@ -5,6 +5,7 @@ import math
 import os
 import secrets
 import shutil
+import socket
 import sys
 import tempfile
 from collections.abc import Callable, Iterator
@@ -23,6 +24,7 @@ from soundguide.run_folder import RunFolder
 _BLOCKS_PER_ACTOR = 4  # at least, so that no actor idles while another works through its last block
 LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
 _BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
+_MOST_PER_CORE = 2  # CPUs that actors of a private Ray may ask for, for each that there is
 _LEAST = 0.02  # CPUs to share out among actors where there is no room: they must start all the same
 
 
@@ -72,6 +74,10 @@ def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
     if ray.is_initialized():  # by whoever called us
         yield
         return
+    if local:
+        _require_room(actor_cpus)
+    elif address:
+        _require_answer(address)
     # Not the default folder, which points other programs at the last cluster; and short, as socket paths must be.
     folder = tempfile.mkdtemp(prefix="sg-ray-", dir="/tmp") if local else None
     where = (
@@ -184,6 +190,29 @@ def fit_pool(pool: PoolConfig, config: ActorConfig) -> tuple[PoolConfig, ActorCo
         changes["num_threads"] = max(1, int(real_cpus // num_actors))
     sized = {"num_actors": num_actors, "cpus_per_actor": cpus_per_actor, "gpus_per_actor": gpus}
     return pool.model_copy(update=sized), config.model_copy(update=changes)
+
+
+def _require_room(actor_cpus: float) -> None:
+    """Raise InvalidConfig where the actors would start side by side on far fewer cores, and crawl."""
+    there = os.cpu_count() or 1
+    if actor_cpus > max(4, _MOST_PER_CORE * there):
+        raise InvalidConfig(
+            f"actors or workers ask for {actor_cpus:g} CPUs, and this machine has {there}. Ask for {there} at most, "
+            "or lower what each asks for (cpus_per_actor, cpus_per_worker)"
+        )
+
+
+def _require_answer(address: str) -> None:
+    """Raise InvalidConfig where nothing listens at ``host:port``: Ray itself would try for minutes."""
+    host, _, port = address.rpartition("://")[2].rpartition(":")
+    if not port.isdecimal():
+        return  # "auto", or another form that Ray knows
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=5).close()
+    except OSError as exc:
+        raise InvalidConfig(
+            f"address is {address!r}, and nothing answers there ({exc.strerror or exc}). Start Ray, or name its head"
+        ) from exc
 
 
 def _local_cpus(actor_cpus: float) -> int:

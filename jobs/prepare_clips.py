@@ -114,7 +114,18 @@ def run(config: ClipsConfig, console: Console) -> int:
     facts = read_encoder_facts(
         image_text=config.embedder.image_text, audio=config.audio, sample_rate=config.sample_rate
     )
-    folder, identity = RunFolder(config.output, storage), identify(config, facts)
+    folder = RunFolder(config.output, storage)
+    with folder.held():
+        summary, rows = prepare_all(config, requests, facts, folder)
+    show(console, summary, rows, config.output)
+    return 3 if config.strict and summary["error"] else 0
+
+
+def prepare_all(
+    config: ClipsConfig, requests: ClipRequests, facts: EncoderFacts, folder: RunFolder
+) -> tuple[Facts, pa.Table]:
+    """Prepare what is not done yet; return the counts, and a few columns of every clip's row."""
+    identity = identify(config, facts)
     record = describe_run(identity, config.model_dump(mode="json"), facts.digests)
     complete, config_hash = folder.claim(identity, requests.table), record["config_hash"]
     started, num_before = time.monotonic(), folder.count_done(config_hash)
@@ -126,7 +137,7 @@ def run(config: ClipsConfig, console: Console) -> int:
         with connect(config.address, actor_cpus=config.pool.cpus):
             stream_rows(
                 folder,
-                ClipDecoder(facts.sample_rate, side, config.clip, config.limits, storage).decode_table,
+                ClipDecoder(facts.sample_rate, side, config.clip, config.limits, folder.storage).decode_table,
                 ClipEmbedder,
                 config.embedder,
                 pool=config.pool,
@@ -140,11 +151,10 @@ def run(config: ClipsConfig, console: Console) -> int:
     summary = summarise(rows, requests)
     summary |= {"computed": rows.num_rows - num_before, "seconds": round(time.monotonic() - started, 1)}
     if not complete:
-        tables = write_tables(open_shards(folder, embed_dim=facts.embed_dim), weak_partners_uri(folder), storage)
+        tables = write_tables(open_shards(folder, embed_dim=facts.embed_dim), weak_partners_uri(folder), folder.storage)
         partners = {split: dataclasses.asdict(table) for split, table in tables.items()}
         folder.write_record({**record, "status": "complete", "weak_partners": partners, **summary})
-    show(console, summary, rows, config.output)
-    return 3 if config.strict and summary["error"] else 0
+    return summary, rows
 
 
 def identify(config: ClipsConfig, facts: EncoderFacts) -> Facts:

@@ -52,9 +52,15 @@ def run(config: PretrainConfig, console: Console) -> int:
     config = _place(config)
     clips = read_prepared_set(RunFolder(config.clips, storage))
     num_steps = check_fit(config, clips)
-    folder, identity = RunFolder(config.output, storage), identify(config, clips)
-    earlier = folder.read_record()
-    if earlier is None and storage.list(join_uri(config.output, CHECKPOINTS)):
+    folder = RunFolder(config.output, storage)
+    with folder.held():
+        return pretrain(config, clips, folder, console, num_steps=num_steps)
+
+
+def pretrain(config: PretrainConfig, clips: PreparedSet, folder: RunFolder, console: Console, *, num_steps: int) -> int:
+    """Train, unless the folder holds this very training already; return the exit code."""
+    identity, earlier = identify(config, clips), folder.read_record()
+    if earlier is None and folder.storage.list(join_uri(config.output, CHECKPOINTS)):
         raise OutputConflict(f"{config.output} holds checkpoints, but not the run.json of their run. Empty it")
     if earlier is not None:
         folder.require_same(earlier, identity)

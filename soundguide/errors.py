@@ -13,7 +13,7 @@
     └── InvalidProgram         the whole program cannot go on; raised before work is lost
         ├── InvalidConfig      a config file or flag is wrong
         ├── InvalidManifest    the manifest cannot be read, lacks a column or repeats an id
-        ├── OutputConflict     the output folder belongs to another run
+        ├── OutputConflict     the output folder belongs to another run, or cannot be written
         └── InvalidCheckpoint  weights do not fit the architecture that their config names
 
 Every message says what is wrong, what was got, and the remedy.
@@ -65,7 +65,7 @@ class InvalidManifest(InvalidProgram):
 
 
 class OutputConflict(InvalidProgram):
-    """The output folder was written under another resolved config."""
+    """The output belongs to another run or another resolved config, or cannot be written."""
 
 
 class InvalidCheckpoint(InvalidProgram):

@@ -3,7 +3,8 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
@@ -19,6 +20,7 @@ from soundguide.contact_sheet import choose_rows, write_contact_sheet
 from soundguide.errors import OutputConflict
 from soundguide.manifest import missing_rows, write_manifest
 from soundguide.model_facts import ModelFacts
+from soundguide.run_lock import only_run
 from soundguide.stages import SourceLimits
 from soundguide.storage import Storage, join_uri
 from soundguide.tables import RESULT_SCHEMA
@@ -56,6 +58,17 @@ class RunFolder:
     def checkpoint_uri(self, config_hash: str) -> str:
         """Folder where Ray Data keeps the ids that are done."""
         return join_uri(self.uri, "_run", "checkpoint", config_hash)
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """Keep every other run out of the folder meanwhile.
+
+        Raises:
+            OutputConflict: another run is at work in it, or nothing can be written in it.
+        """
+        self.storage.require_folder(self.uri)
+        with only_run(join_uri(self.uri, "_run", "lock.json"), self.storage):
+            yield
 
     def read_record(self) -> Facts | None:
         """Return ``run.json``, or None if there is none. Raises OutputConflict if it is damaged."""

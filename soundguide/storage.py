@@ -15,7 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from soundguide.errors import InvalidConfig, SourceNotFound
+from soundguide.errors import InvalidConfig, OutputConflict, SourceNotFound
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -72,13 +72,38 @@ class Storage:
             return Path(path).open("rb") if scheme == "file" else cast(BinaryIO, self._s3().open(path, "rb"))
 
     def write_bytes(self, uri: str, data: bytes) -> None:
-        """Write `data` to `uri` atomically: readers see the old content or the new, never a part. Folders are made."""
+        """Write `data` to `uri` atomically: readers see the old content or the new, never a part. Folders are made.
+
+        Raises OutputConflict where that cannot be.
+        """
+        scheme, path = self._locate(uri)
+        if scheme == "s3":
+            with _translated(uri):
+                self._s3().pipe_file(path, data)  # one put, or a multipart upload that appears when complete
+        else:
+            with _writing(uri):
+                _replace_file(Path(path), data)
+
+    def require_folder(self, uri: str) -> None:
+        """Make the local folder `uri`, and raise OutputConflict where nothing can be written in it.
+
+        On S3 the first write tells.
+        """
+        scheme, path = self._locate(uri)
+        if scheme == "file":
+            with _writing(uri):
+                probe = Path(path) / f".{uuid.uuid4().hex}.tmp"
+                _replace_file(probe, b"")
+                probe.unlink()
+
+    def remove(self, uri: str) -> None:
+        """Remove the file `uri`, if there is one."""
         scheme, path = self._locate(uri)
         with _translated(uri):
-            if scheme == "s3":
-                self._s3().pipe_file(path, data)  # one put, or a multipart upload that appears when complete
-            else:
-                _replace_file(Path(path), data)
+            if scheme == "file":
+                Path(path).unlink(missing_ok=True)
+            elif self._s3().exists(path):
+                self._s3().rm_file(path)
 
     def exists(self, uri: str) -> bool:
         """Say whether `uri` names a file or a folder (on S3: an object, or a prefix that holds some)."""
@@ -189,6 +214,10 @@ def escape_id(id: str) -> str:
     return f"{stem}={hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
+_UNWRITABLE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS)
+_UNWRITABLE += (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOSPC, errno.EDQUOT)
+
+
 def _local_path(uri: str) -> str:
     if not _SCHEME.match(uri):
         return uri
@@ -218,6 +247,22 @@ def _replace_file(path: Path, data: bytes) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+@contextmanager
+def _writing(uri: str) -> Iterator[None]:
+    """Turn what the system raises about a place that cannot be written into OutputConflict."""
+    try:
+        yield
+    except OSError as exc:
+        if exc.errno not in _UNWRITABLE:
+            raise
+        reason = exc.strerror or str(exc)
+        if exc.errno in (errno.EEXIST, errno.ENOTDIR):
+            reason = "a file stands where a folder is needed"
+        elif exc.errno == errno.EISDIR:
+            reason = "it is a folder"
+        raise OutputConflict(f"{uri} cannot be written: {reason}. Name another place for the output") from exc
 
 
 @contextmanager

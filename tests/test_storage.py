@@ -10,7 +10,7 @@ import pyarrow.fs
 import pytest
 from pydantic import ValidationError
 
-from soundguide.errors import InvalidConfig, SourceNotFound
+from soundguide.errors import InvalidConfig, OutputConflict, SourceNotFound
 from soundguide.storage import Storage, StorageConfig, escape_id, join_uri, resolve_uri
 
 STORAGE = Storage()
@@ -57,7 +57,7 @@ def test_missing_files_and_folders_are_named(tmp_path: Path) -> None:
     assert not STORAGE.exists(missing)
     with pytest.raises(SourceNotFound, match="is a folder"):
         STORAGE.read_bytes(str(tmp_path))
-    with pytest.raises(SourceNotFound, match="is a folder"):
+    with pytest.raises(OutputConflict, match="a folder"):
         STORAGE.write_bytes(str(tmp_path), b"x")
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
@@ -74,7 +74,7 @@ def test_devices_are_refused_before_they_are_read() -> None:
 
 
 def test_a_name_too_long_for_the_disk_is_a_clear_error(tmp_path: Path) -> None:
-    with pytest.raises(SourceNotFound, match="no name that the store takes"):
+    with pytest.raises(OutputConflict, match="File name too long"):
         STORAGE.write_bytes(str(tmp_path / ("x" * 300)), b"")
     assert not list(tmp_path.iterdir())
 
@@ -120,7 +120,7 @@ def test_a_full_disk_is_not_blamed_on_the_row(tmp_path: Path, monkeypatch: pytes
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", refuse)
-    with pytest.raises(OSError, match="No space left"):
+    with pytest.raises(OutputConflict, match="No space left"):
         STORAGE.write_bytes(str(tmp_path / "x"), b"x")
     assert not list(tmp_path.iterdir())
 
@@ -297,3 +297,15 @@ def test_simple_ids_stay_readable() -> None:
     for id in ("a", "clip_0001", "2024-05-01.take-3", "x" * 100, "_x"):
         assert escape_id(id) == id
     assert escape_id("Thunder & Rain").startswith("thunder-rain=")
+
+
+def test_a_place_that_cannot_be_written_is_named_with_the_reason(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("in the way")
+    for place in (tmp_path / "file" / "x.png", tmp_path / "file" / "sub" / "x.png"):
+        with pytest.raises(OutputConflict, match="a file stands where a folder is needed"):
+            Storage().write_bytes(str(place), b"")
+    for folder in (tmp_path / "file", tmp_path / "file" / "sub", Path("/proc/nowhere")):
+        with pytest.raises(OutputConflict, match="Name another place"):
+            Storage().require_folder(str(folder))
+    Storage().require_folder(str(tmp_path / "new" / "folder"))
+    assert list((tmp_path / "new" / "folder").iterdir()) == []
