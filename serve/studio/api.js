@@ -24,7 +24,10 @@ async function ask(url, options) {
   }
   if (reply.ok) return reply;
   const body = await reply.json().catch(() => null);
-  const told = body?.error ?? { kind: "HTTPError", message: `the service answered with status ${reply.status}. Try again` };
+  const told = body?.error ?? {
+    kind: "HTTPError",
+    message: `the service answered with status ${reply.status}. Try again`,
+  };
   throw new ApiError(told, reply.status, Number(reply.headers.get("retry-after")) || 0);
 }
 

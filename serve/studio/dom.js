@@ -18,7 +18,7 @@ export function icon(name) {
   return svg;
 }
 
-/** Words with a capital letter first. */
-export const capital = (words) => words.charAt(0).toUpperCase() + words.slice(1);
+/** Words with a capital letter first; names of files stay as they are. */
+export const capital = (words) => (/\.\w{2,5}$/.test(words) ? words : words.charAt(0).toUpperCase() + words.slice(1));
 
 export const prefersStill = () => matchMedia("(prefers-reduced-motion: reduce)").matches;

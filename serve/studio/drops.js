@@ -17,7 +17,12 @@ export function acceptDrops({ onPicture, onSound, onOther }) {
     const kind = kindOf(file);
     if (kind === "picture") onPicture(file);
     else if (kind === "sound") onSound(file);
-    else onOther(new Error(`${capital(file.name || "this")} is neither a picture nor a sound. Drop a PNG, JPEG or WebP, or a WAV, FLAC, OGG, MP3, M4A or WebM`));
+    else
+      onOther(
+        new Error(
+          `${capital(file.name || "this")} is neither a picture nor a sound. Drop a PNG, JPEG or WebP, or a WAV, FLAC, OGG, MP3, M4A or WebM`,
+        ),
+      );
   }
 
   addEventListener("dragenter", (event) => {

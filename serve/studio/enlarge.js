@@ -5,8 +5,6 @@
  */
 const SIDE = 384;
 const LARGEST = 192; // pictures above this look well as they are
-const STAIR = 0.375; // widths in pixels of the small picture
-const EDGE = 0.5;
 const STEEPNESS = 2.5;
 
 const wanted = new WeakMap();
@@ -55,54 +53,61 @@ function canReadBack() {
 function paint(data, channel, side, factor) {
   let plane = new Float32Array(side * side);
   for (let i = 0; i < plane.length; i++) plane[i] = data[4 * i + channel];
-  plane = blur(plane, side, STAIR * factor);
-  const reach = Math.max(1, Math.round(STAIR * factor));
+  const stair = Math.round(factor / 3);
+  plane = blur(blur(plane, side, stair), side, stair);
   for (let round = 0; round < 2; round++) {
-    const soft = blur(plane, side, EDGE * factor);
-    const low = extreme(plane, side, reach, Math.min);
-    const high = extreme(plane, side, reach, Math.max);
+    const edge = Math.round(factor / 2);
+    const soft = blur(blur(plane, side, edge), side, edge);
+    const [low, high] = extremes(plane, side, Math.round(factor / 3));
     for (let i = 0; i < plane.length; i++) {
       const steep = plane[i] + STEEPNESS * (plane[i] - soft[i]);
-      plane[i] = Math.min(high[i], Math.max(low[i], steep));
+      plane[i] = steep < low[i] ? low[i] : steep > high[i] ? high[i] : steep;
     }
   }
-  plane = blur(plane, side, 0.6);
+  plane = blur(plane, side, 1);
   for (let i = 0; i < plane.length; i++) data[4 * i + channel] = plane[i];
 }
 
-/** Blur with a Gaussian kernel, rows first, then columns. */
-function blur(plane, side, sigma) {
-  const reach = Math.ceil(2.5 * sigma);
-  const kernel = Array.from({ length: 2 * reach + 1 }, (_, i) => Math.exp(-((i - reach) ** 2) / (2 * sigma ** 2)));
-  const total = kernel.reduce((sum, weight) => sum + weight);
-  const weights = kernel.map((weight) => weight / total);
-  return bothWays(plane, side, reach, (line, at, out) => {
-    let sum = 0;
-    for (let k = -reach; k <= reach; k++) sum += weights[k + reach] * line[at + k];
-    return sum;
-  });
-}
-
-/** The least, or greatest, value of each square of neighbours. */
-function extreme(plane, side, reach, pick) {
-  return bothWays(plane, side, reach, (line, at) => {
-    let found = line[at];
-    for (let k = -reach; k <= reach; k++) found = pick(found, line[at + k]);
-    return found;
-  });
-}
-
-/** Run `filter` over lines, padded by `reach` with the values at their ends, along one axis and then the other. */
-function bothWays(plane, side, reach, filter) {
-  const line = new Float32Array(side + 2 * reach);
+/** The mean of the square of neighbours. Each pass goes along rows and transposes, so that two do both axes. */
+function blur(plane, side, reach) {
+  const share = 1 / (2 * reach + 1);
   let from = plane;
-  for (const [step, stride] of [[1, side], [side, 1]]) {
+  for (let pass = 0; pass < 2; pass++) {
     const to = new Float32Array(plane.length);
-    for (let row = 0; row < side; row++) {
-      for (let i = -reach; i < side + reach; i++) line[i + reach] = from[row * stride + Math.min(side - 1, Math.max(0, i)) * step];
-      for (let i = 0; i < side; i++) to[row * stride + i * step] = filter(line, i + reach);
+    for (let y = 0, row = 0; y < side; y++, row += side) {
+      const last = row + side - 1;
+      let sum = from[row] * reach;
+      for (let k = 0; k <= reach; k++) sum += from[row + k];
+      for (let x = 0, at = y; x < side; x++, at += side) {
+        to[at] = sum * share;
+        const enters = row + x + reach + 1;
+        const leaves = row + x - reach;
+        sum += from[enters > last ? last : enters] - from[leaves < row ? row : leaves];
+      }
     }
     from = to;
   }
   return from;
+}
+
+/** The least and the greatest value in the square of neighbours. */
+function extremes(plane, side, reach) {
+  let [lows, highs] = [plane, plane];
+  for (let pass = 0; pass < 2; pass++) {
+    const [low, high] = [new Float32Array(plane.length), new Float32Array(plane.length)];
+    for (let y = 0, row = 0; y < side; y++, row += side) {
+      for (let x = 0, at = y; x < side; x++, at += side) {
+        let [least, greatest] = [Infinity, -Infinity];
+        const end = row + Math.min(side - 1, x + reach);
+        for (let i = row + Math.max(0, x - reach); i <= end; i++) {
+          if (lows[i] < least) least = lows[i];
+          if (highs[i] > greatest) greatest = highs[i];
+        }
+        low[at] = least;
+        high[at] = greatest;
+      }
+    }
+    [lows, highs] = [low, high];
+  }
+  return [lows, highs];
 }

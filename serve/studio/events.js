@@ -25,13 +25,5 @@ function parse(block) {
     if (colon > 0) fields.set(line.slice(0, colon), line.slice(colon + 1).trimStart());
   }
   if (!fields.has("data")) return null; // a comment that keeps the line alive
-  return { number: Number(fields.get("id") ?? -1), kind: fields.get("event"), data: parseJson(fields.get("data")) };
-}
-
-function parseJson(text) {
-  try {
-    return JSON.parse(text);
-  } catch {
-    return JSON.parse(text.replace(/: NaN\b/g, ": null")); // Python writes a measure that was not taken so
-  }
+  return { number: Number(fields.get("id") ?? -1), kind: fields.get("event"), data: JSON.parse(fields.get("data")) };
 }

@@ -2,7 +2,11 @@ const LARGEST = 4 * 2 ** 20; // files above are not kept across reloads
 
 /** What of a choice is worth keeping in the browser: no sound that the shelf gives again, no large file. */
 export function keepable({ source, sound, ...others }) {
-  return { ...others, source: source.photo?.size > LARGEST ? { ...source, photo: null } : source, sound: sound && lightSound(sound) };
+  return {
+    ...others,
+    source: source.photo?.size > LARGEST ? { ...source, photo: null } : source,
+    sound: sound && lightSound(sound),
+  };
 }
 
 function lightSound({ blob, ...about }) {

@@ -14,16 +14,33 @@ export function createProblem() {
   /** `retry`: what "Try again" does, if that can help; `seconds`: do it by itself after so long. */
   function show(title, error, { retry, seconds = 0 } = {}) {
     clear();
-    const close = make("button", { type: "button", className: "bare close", ariaLabel: "Dismiss", onclick: clear }, icon("close"));
-    const text = make("div", {}, make("strong", { textContent: title }), make("p", { textContent: sentence(error.message) }));
+    const close = make(
+      "button",
+      { type: "button", className: "bare close", ariaLabel: "Dismiss", onclick: clear },
+      icon("close"),
+    );
+    const text = make(
+      "div",
+      {},
+      make("strong", { textContent: title }),
+      make("p", { textContent: sentence(error.message) }),
+    );
     if (error.requestId) text.append(make("small", { textContent: `Request ${error.requestId}` }));
     panel.append(text, close);
     if (retry) panel.append(retryButton(retry, seconds));
     panel.hidden = false;
+    panel.scrollIntoView({ block: "nearest" });
   }
 
   function retryButton(retry, seconds) {
-    const button = make("button", { type: "button", className: "quiet", onclick: () => { clear(); retry(); } });
+    const button = make("button", {
+      type: "button",
+      className: "quiet",
+      onclick: () => {
+        clear();
+        retry();
+      },
+    });
     let left = Math.ceil(seconds);
     const tell = () => (button.textContent = left > 0 ? `Trying again in ${left} s` : "Try again");
     tell();

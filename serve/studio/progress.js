@@ -18,7 +18,7 @@ export function createProgress({ say }) {
       bar.removeAttribute("value");
       byId("phase").textContent = "Waiting for its turn";
       byId("steps-done").textContent = "";
-      say("The edit has begun");
+      say("The edit has begun.");
       before = phaseSteps = 0;
       phase = "";
     },

@@ -4,7 +4,8 @@ const LONGEST_MS = 30_000;
 const TYPES = ["audio/webm;codecs=opus", "audio/mp4", "audio/ogg;codecs=opus"];
 
 const REFUSALS = {
-  NotAllowedError: "the browser was told not to. Allow the microphone for this page in its site settings, then press Record again",
+  NotAllowedError:
+    "the browser was told not to. Allow the microphone for this page in its site settings, then press Record again",
   NotFoundError: "there is none. Connect a microphone, or upload a sound file",
   NotReadableError: "another program holds it. Close that program, then press Record again",
 };
@@ -69,8 +70,10 @@ export function createRecorder({ onStart, onLevels, onSound, onIdle, onProblem }
 
 /** Why there is nothing to record with; empty if there is. */
 function missing() {
-  if (!isSecureContext) return "browsers lend it only to pages over https, or on localhost. Open the studio there, or upload a sound file";
-  if (!navigator.mediaDevices || !window.MediaRecorder) return "this browser cannot record. Use another one, or upload a sound file";
+  if (!isSecureContext)
+    return "browsers lend it only to pages over https, or on localhost. Open the studio there, or upload a sound file";
+  if (!navigator.mediaDevices || !window.MediaRecorder)
+    return "this browser cannot record. Use another one, or upload a sound file";
   return "";
 }
 

@@ -11,14 +11,16 @@ export class Run {
   #stop = new AbortController();
   #last = -1;
   #id;
-  #form;
+  #makeForm;
   #key;
 
-  /** `form`: what to ask for; `id`: of the edit if it runs already. */
-  constructor(form, id) {
-    this.#form = form;
+  /** `makeForm`: gives what to ask for; `id`: of the edit if it runs already. */
+  constructor(makeForm, id) {
+    this.#makeForm = makeForm;
     this.#id = id;
-    this.#key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+    this.#key = Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) =>
+      byte.toString(16).padStart(2, "0"),
+    ).join("");
   }
 
   get cancelled() {
@@ -52,9 +54,9 @@ export class Run {
     if (this.#id) await api.cancel(this.#id).catch(() => {}); // it ended meanwhile, or ends when nobody watches
   }
 
-  #open() {
+  async #open() {
     const { signal } = this.#stop;
-    return this.#id ? api.watch(this.#id, this.#last, signal) : api.begin(this.#form, this.#key, signal);
+    return this.#id ? api.watch(this.#id, this.#last, signal) : api.begin(await this.#makeForm(), this.#key, signal);
   }
 
   /** An edit that ended in an error is begun anew when asked again, by itself where its process was lost. */

@@ -4,9 +4,12 @@ import { createTape } from "./tape.js";
 
 const MIB = 2 ** 20;
 const NUM_HEARD = 3;
+const LONG = 19; // letters; longer labels take two places
+const PEEK_PX = 40; // of the neighbour of a tile that is brought into view
 
 /*
- * A sound is {title, blob} of a file or a recording, and has `sample`, its name, if it is from the shelf.
+ * A sound is {title, blob} of a file or a recording; one from the shelf is {title, sample}, its name, and gets its blob
+ * once that has come.
  * `onChange` is called when it was chosen here, or taken away (the value is null then).
  */
 export function createSound({ samples, limits, onChange, onProblem }) {
@@ -16,41 +19,68 @@ export function createSound({ samples, limits, onChange, onProblem }) {
   const remove = byId("clear-sound");
   const tape = createTape({ onProblem });
   let sound = null;
+  let lastHeard = null; // what to go back to from a file that nobody can read
   let asking = new AbortController();
 
   for (const { name, label } of samples) {
-    const button = make("button", { type: "button", onclick: () => useSample(name) }, make("span", { textContent: label }));
+    const button = make(
+      "button",
+      { type: "button", onclick: () => useSample(name) },
+      make("span", { textContent: capital(label) }),
+    );
     button.dataset.sample = name;
-    shelf.append(make("li", { className: label.length > 19 ? "long" : "" }, button));
+    shelf.append(make("li", { className: label.length > LONG ? "long" : "" }, button));
   }
 
   function mark(next) {
     sound = next;
-    for (const button of shelf.querySelectorAll("button")) button.ariaPressed = String(button.dataset.sample === next?.sample);
+    for (const button of shelf.querySelectorAll("button")) {
+      const chosen = button.dataset.sample === next?.sample;
+      button.setAttribute("aria-pressed", String(chosen));
+      if (chosen) bringIntoShelf(button.parentElement);
+    }
     byId("sound-name").textContent = next ? capital(next.title) : "No sound";
-    byId("sound-name").dataset.sample = next?.sample ?? "";
     byId("sound-length").textContent = "";
     remove.hidden = !next;
     heard.replaceChildren();
   }
 
-  /** Show a sound and ask what is heard in it. One that nobody can read is taken away again. */
+  /** Show a sound and ask what is heard in it. */
   async function show(next) {
     asking.abort();
     asking = new AbortController();
     mark(next);
-    if (!next) return tape.clear();
-    tape.load(next.blob);
+    if (!next) {
+      lastHeard = null;
+      return tape.clear();
+    }
+    tape.wait();
     const { signal } = asking;
     try {
+      next.blob ??= await api.sample(samples.find(({ name }) => name === next.sample).url, signal);
+      tape.load(next.blob);
       const found = await api.listen(next.blob, NUM_HEARD, signal);
       byId("sound-length").textContent = length(found.seconds);
       tape.draw(found);
       heard.replaceChildren(...found.labels.map(heardRow));
+      lastHeard = next;
     } catch (error) {
       if (signal.aborted) return;
-      refuse("The sound cannot be used", error, error.status === 0 || error.status >= 429 ? () => choose(next) : undefined);
+      const ofThisFile = error.status >= 400 && error.status < 429;
+      if (ofThisFile) choose(lastHeard);
+      onProblem(
+        "The sound cannot be used",
+        error,
+        ofThisFile ? {} : { retry: () => choose(next), seconds: error.retrySeconds },
+      );
     }
+  }
+
+  /** On a phone the shelf scrolls sideways; the page itself must not move. */
+  function bringIntoShelf({ offsetLeft, offsetWidth }) {
+    const start = offsetLeft - shelf.offsetLeft;
+    if (start < shelf.scrollLeft || start + offsetWidth > shelf.scrollLeft + shelf.clientWidth)
+      shelf.scrollLeft = start - PEEK_PX;
   }
 
   function choose(next) {
@@ -59,27 +89,15 @@ export function createSound({ samples, limits, onChange, onProblem }) {
     return shown;
   }
 
-  function refuse(title, error, retry) {
-    choose(null);
-    onProblem(title, error, { retry, seconds: error.retrySeconds });
-  }
-
-  async function useSample(name) {
-    const { label, url } = samples.find((each) => each.name === name);
-    asking.abort();
-    asking = new AbortController();
-    const { signal } = asking;
-    try {
-      const blob = await api.sample(url, signal);
-      await choose({ sample: name, title: label, blob });
-    } catch (error) {
-      if (!signal.aborted) refuse("The sound cannot be fetched", error, () => useSample(name));
-    }
+  function useSample(name) {
+    return choose({ sample: name, title: samples.find((each) => each.name === name).label });
   }
 
   function useFile(file, title = file.name || "pasted sound") {
     if (file.size > limits.max_sound_mib * MIB) {
-      const error = new Error(`it has ${Math.ceil(file.size / MIB)} MiB, and ${limits.max_sound_mib} are allowed. Shorten or compress it`);
+      const error = new Error(
+        `it has ${Math.ceil(file.size / MIB)} MiB, and ${limits.max_sound_mib} are allowed. Shorten or compress it`,
+      );
       return onProblem("The sound is too large", error);
     }
     return choose({ title, blob: file });
@@ -99,15 +117,30 @@ export function createSound({ samples, limits, onChange, onProblem }) {
     useSample,
     useFile,
     tape,
+    /** Make room for a recording. */
+    hush() {
+      tape.record();
+      heard.replaceChildren();
+      byId("sound-name").textContent = "Recording";
+      byId("sound-length").textContent = "";
+      remove.hidden = true;
+    },
   };
 }
 
 function heardRow({ label, probability }) {
   const bar = make("i", { ariaHidden: "true" });
   bar.style.width = `${100 * probability}%`;
-  return make("li", {}, make("span", { textContent: label }), make("b", { textContent: share(probability) }), bar);
+  return make(
+    "li",
+    {},
+    make("span", { textContent: capital(label) }),
+    make("b", { textContent: share(probability) }),
+    bar,
+  );
 }
 
 const share = (probability) => (probability < 0.005 ? "< 1 %" : `${Math.round(100 * probability)} %`);
 
-const length = (seconds) => (seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`);
+const length = (seconds) =>
+  seconds < 60 ? `${seconds.toFixed(1)} s` : `${Math.floor(seconds / 60)} min ${Math.round(seconds % 60)} s`;

@@ -18,7 +18,12 @@ export async function openStore() {
     },
     async put(key, value) {
       spare.delete(key);
-      const kept = database && (await ask("readwrite", (values) => values.put(value, key)).then(() => true, () => false));
+      const kept =
+        database &&
+        (await ask("readwrite", (values) => values.put(value, key)).then(
+          () => true,
+          () => false,
+        ));
       if (!kept) spare.set(key, value); // no database, or no room in it
     },
     async remove(key) {

@@ -44,14 +44,17 @@ async function open() {
   let run = null;
 
   createRecorder({
-    onStart: () => sound.tape.record(),
-    onLevels: (peaks) => sound.tape.roll(peaks),
-    onSound: (blob) => sound.useFile(blob, "recording"),
+    onStart: sound.hush,
+    onLevels: sound.tape.roll,
+    onSound: (blob) => sound.useFile(blob, "your recording"),
     onIdle: () => sound.show(sound.value),
     onProblem,
   });
   acceptDrops({
-    onPicture: (file) => (run ? onProblem("An edit is being painted", new Error("cancel it or wait for it, then drop the picture again")) : source.usePhoto(file)),
+    onPicture: (file) =>
+      run
+        ? onProblem("An edit is being painted", new Error("cancel it or wait for it, then drop the picture again"))
+        : source.usePhoto(file),
     onSound: (file) => sound.useFile(file),
     onOther: (error) => onProblem("This file cannot be used", error),
   });
@@ -59,8 +62,11 @@ async function open() {
   byId("cancel").addEventListener("click", () => run?.cancel());
   byId("edit-keys").textContent = /mac|iphone|ipad/i.test(navigator.userAgent) ? "⌘ ↵" : "Ctrl ↵";
   addEventListener("keydown", (event) => {
-    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) edit();
+    if (event.key !== "Enter" || !(event.ctrlKey || event.metaKey)) return;
+    event.preventDefault(); // or a button that has the focus is pressed as well
+    edit();
   });
+  for (const control of document.querySelectorAll("[data-waits]")) control.disabled = false;
   await beginWhereLeft();
 
   /** Go on with the edit that a reload interrupted, or with what was chosen last, or with the opening pair. */
@@ -79,16 +85,15 @@ async function open() {
     const kept = (await keptSource(chosen.source, result)) ?? scene(OPENING.seed);
     source.show(kept);
     wall.showSource(kept);
-    await putSound(chosen.sound);
+    putSound(chosen.sound);
     settings.hasSound = Boolean(sound.value);
     invite();
   }
 
   function putSound(kept) {
-    if (kept?.blob) return sound.show(kept);
-    if (!kept?.sample) return sound.show(null);
-    const known = samples.find(({ name }) => name === kept.sample) ?? samples[0];
-    return sound.useSample(known.name);
+    const known = samples.find(({ name }) => name === kept?.sample) ?? samples[0];
+    if (kept?.sample && known) sound.useSample(known.name);
+    else sound.show(kept?.blob ? kept : null);
   }
 
   function sourceChosen() {
@@ -111,7 +116,7 @@ async function open() {
 
   /** Say what the next edit would be, and allow it if it would be one. */
   function invite() {
-    const means = [sound.value?.title, settings.words && "words"].filter(Boolean).join(" and ");
+    const means = [sound.value?.title, settings.words && "your words"].filter(Boolean).join(" and ");
     byId("edit").disabled = !means;
     if (!run) say(means ? `Paints ${means} into ${source.value.title}.` : "Choose a sound or type words first.");
   }
@@ -122,37 +127,42 @@ async function open() {
   }
 
   /** Run an edit, or watch the one with this id, to its end. */
-  async function follow(made, id) {
-    run = new Run(await formOf(made), id);
-    await attempt(made, run);
+  function follow(made, id) {
+    return attempt(made, new Run(() => formOf(made), id));
   }
 
   async function attempt(made, started) {
     const before = wall.entry;
     run = started;
     begin(made);
+    let result;
     try {
-      const result = await started.follow((event) => showEvent(event, made));
-      const entry = { ...keepable(made), id: result.id, result };
-      end();
-      say("Done. Move the slider over the picture to compare");
-      history.add(entry);
-      await wall.showEdit(entry);
+      result = await started.follow((event) => showEvent(event, made));
     } catch (error) {
       end();
       await backTo(before);
-      if (started.cancelled) return say("Cancelled.");
-      say("");
-      problem.show("The edit was not made", error, retryOf(error, made, started));
+      return started.cancelled ? say("Cancelled.") : tellFailure(error, made, started);
     }
+    end();
+    say("Done. Move the slider over the picture to compare.");
+    const entry = { ...keepable(made), id: result.id, result };
+    history.add(entry);
+    await wall.showEdit(entry);
+  }
+
+  function tellFailure(error, made, started) {
+    const title = error.retrySeconds ? "The edit has to wait" : "The edit was not made";
+    say("");
+    problem.show(title, error, retryOf(error, made, started));
   }
 
   function begin(made) {
+    const held = document.activeElement === byId("edit");
     problem.clear();
     lock(true);
     wall.begin(made);
     progress.begin();
-    byId("cancel").focus({ preventScroll: true });
+    if (held) byId("cancel").focus({ preventScroll: true });
     byId("frame").scrollIntoView({ block: "nearest", behavior: prefersStill() ? "auto" : "smooth" });
   }
 
@@ -203,7 +213,12 @@ async function open() {
 
   function goOn(entry) {
     const { edited_latent: latent, edited_image: image } = entry.result;
-    source.show({ kind: "latent", latent, image, title: `${entry.source.title} with ${entry.sound?.title ?? "words"}` });
+    source.show({
+      kind: "latent",
+      latent,
+      image,
+      title: `${entry.source.title} with ${entry.sound?.title ?? "words"}`,
+    });
     sourceChosen();
   }
 }
@@ -213,7 +228,8 @@ const runningKey = (id) => `running ${id}`;
 async function formOf({ source, sound, asked }) {
   const form = new FormData();
   await appendSource(form, source);
-  if (sound) form.append("audio", sound.blob, sound.blob.name ?? "sound");
+  const blob = sound?.blob ?? (sound?.sample && (await api.sample(`/v1/samples/${sound.sample}`)));
+  if (blob) form.append("audio", blob, blob.name ?? "sound");
   form.append("settings", JSON.stringify(asked));
   return form;
 }

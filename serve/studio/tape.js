@@ -58,7 +58,10 @@ export function createTape({ onProblem }) {
     if (!player.paused) return player.pause();
     player.play().catch((error) => {
       if (error.name === "AbortError") return; // another sound came
-      onProblem("The sound cannot be played", new Error("this browser does not play its format. The edit can use it all the same"));
+      onProblem(
+        "The sound cannot be played",
+        new Error("this browser does not play its format. The edit can use it all the same"),
+      );
     });
   });
   seek.addEventListener("input", () => {
@@ -72,9 +75,12 @@ export function createTape({ onProblem }) {
   });
 
   return {
+    /** A sound is on its way. */
+    wait() {
+      rest("listening");
+    },
     /** Take a sound whose looks are not known yet. */
     load(blob) {
-      rest("listening");
       URL.revokeObjectURL(player.src);
       player.src = URL.createObjectURL(blob);
       play.disabled = false;
@@ -91,6 +97,7 @@ export function createTape({ onProblem }) {
     },
     /** Show the peaks of a recording while it is made. */
     roll(peaks) {
+      if (tape.dataset.state !== "recording") return; // another sound was chosen meanwhile
       drawWave([...new Array(Math.max(0, NUM_PEAKS - peaks.length)).fill(0), ...peaks.slice(-NUM_PEAKS)]);
     },
     record() {

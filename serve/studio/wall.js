@@ -17,6 +17,7 @@ export function createWall({ onOnward, onProblem }) {
   const frame = byId("frame");
   const compare = createCompare();
   let entry = null;
+  let newest = ""; // the preview that is drawn next, or right now
 
   function label(title, subtitle) {
     byId("title").textContent = title;
@@ -37,7 +38,12 @@ export function createWall({ onOnward, onProblem }) {
     try {
       await copyText(JSON.stringify(described(entry), null, 2));
     } catch {
-      return onProblem("The settings cannot be copied", new Error("the browser does not lend the clipboard to this page. Download the PNG: the settings are in its metadata"));
+      return onProblem(
+        "The settings cannot be copied",
+        new Error(
+          "the browser does not lend the clipboard to this page. Download the PNG: the settings are in its metadata",
+        ),
+      );
     }
     words.textContent = "Copied";
     setTimeout(() => (words.textContent = "Copy settings"), COPIED_MS);
@@ -60,19 +66,34 @@ export function createWall({ onOnward, onProblem }) {
     end() {
       delete frame.dataset.busy;
     },
+    /** Show the newest preview; those that come while one is being enlarged are passed over. */
     async preview(url) {
-      await showPicture(edited, url);
-      if ("busy" in frame.dataset) edited.hidden = false;
+      const idle = !newest;
+      newest = url;
+      while (idle && newest) {
+        const drawn = newest;
+        await showPicture(edited, drawn);
+        if (newest === drawn) newest = "";
+        if ("busy" in frame.dataset) edited.hidden = false;
+      }
     },
     async showEdit(next) {
       entry = next;
       const { result } = entry;
-      byId("measures").replaceChildren(...measures(entry).flatMap(([term, value]) => [make("dt", { textContent: term }), make("dd", { textContent: value })]));
+      byId("measures").replaceChildren(
+        ...measures(entry).flatMap(([term, value]) => [
+          make("dt", { textContent: term }),
+          make("dd", { textContent: value }),
+        ]),
+      );
       byId("download").href = result.edited_image;
       byId("download").download = fileName(entry);
       label(entryTitle(entry), `On ${entry.source.title}`);
       edited.alt = `${capital(entry.source.title)}, edited with ${entryTitle(entry)}`;
-      await Promise.all([showPicture(byId("source-picture"), result.source_image), showPicture(edited, result.edited_image)]);
+      await Promise.all([
+        showPicture(byId("source-picture"), result.source_image),
+        showPicture(edited, result.edited_image),
+      ]);
       if (entry !== next) return; // another was chosen meanwhile
       edited.hidden = false;
       compare.reveal();
@@ -82,7 +103,10 @@ export function createWall({ onOnward, onProblem }) {
 
 function measures({ result, sound }) {
   const rows = [
-    [sound ? "Match with the sound" : "Match with the words", `${signed(result.similarity_before)} to ${signed(result.similarity_after)}`],
+    [
+      sound ? "Match with the sound" : "Match with the words",
+      `${signed(result.similarity_before)} to ${signed(result.similarity_after)}`,
+    ],
     ["Distance moved", result.latent_distance.toFixed(1)],
     ["Time", `${result.steps} steps in ${result.seconds.toFixed(1)} s`],
   ];
@@ -90,17 +114,21 @@ function measures({ result, sound }) {
   return rows;
 }
 
-const signed = (value) => value.toFixed(2).replace("-", "\u2212");
+const signed = (value) => (Math.round(100 * value) / 100 || 0).toFixed(2).replace("-", "\u2212");
 
 function fileName(entry) {
   const words = `${entryTitle(entry)} on ${entry.source.title}`;
-  return `soundguide-${words.toLowerCase().replace(/[^a-z0-9]+/g, "-").slice(0, 60).replace(/^-|-$/g, "")}.png`;
+  return `soundguide-${words
+    .toLowerCase()
+    .replace(/[^a-z0-9]+/g, "-")
+    .slice(0, 60)
+    .replace(/^-|-$/g, "")}.png`;
 }
 
 /** What it takes to make an edit again, without the files themselves. */
 const described = ({ source, sound, result }) => ({
   source: source.kind === "seed" ? { seed: source.seed } : { [source.kind]: source.title },
-  sound: sound ? sound.sample ?? sound.title : null,
+  sound: sound ? (sound.sample ?? sound.title) : null,
   settings: result.settings,
   models: result.models,
   version: result.version,
