@@ -45,8 +45,13 @@ class RunConfig(CommandConfig):
 
     @property
     def settings(self) -> ServeSettings:
-        """What the application is built from."""
-        return ServeSettings(**{name: getattr(self, name) for name in ServeSettings.model_fields})
+        """What the application is built from; processes that edit share this machine's cores."""
+        settings = ServeSettings(**{name: getattr(self, name) for name in ServeSettings.model_fields})
+        if settings.manipulator.num_threads:
+            return settings
+        threads = max(1, (os.cpu_count() or 1) // self.replicas.max_manipulators)
+        manipulator = settings.manipulator.model_copy(update={"num_threads": threads})
+        return settings.model_copy(update={"manipulator": manipulator})
 
 
 def run(config: RunConfig, console: Console, stop: threading.Event) -> None:

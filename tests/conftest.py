@@ -18,7 +18,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
     from numpy.typing import NDArray
+    from service import Service
 
+    from serve.engine import Engine
     from soundguide.config import ManipulatorConfig
     from soundguide.manipulator import Manipulator
     from soundguide.miniature.reader import SceneReader
@@ -138,6 +140,22 @@ def rain_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
     result = run("miniature", "synthesise", "raining", "--seconds", "1.2", "-o", path)
     assert result.exit_code == 0, result.output
     return path
+
+
+@pytest.fixture(scope="session")
+def engine(tiny_models: ManipulatorConfig) -> Engine:
+    """Return the service's engine of the tiny world, in this process."""
+    from service import tiny_engine
+
+    return tiny_engine(tiny_models)
+
+
+@pytest.fixture(scope="session")
+def service(engine: Engine) -> Service:
+    """Return the service's HTTP interface around that engine."""
+    from service import start
+
+    return start(engine)
 
 
 @pytest.fixture(scope="module")

@@ -69,3 +69,19 @@ def events_of(text: str) -> Iterator[tuple[str, int | None, Any]]:
         fields = dict(line.split(": ", 1) for line in block.splitlines() if not line.startswith(":"))
         if fields:
             yield fields["event"], int(fields["id"]) if "id" in fields else None, json.loads(fields["data"])
+
+
+def post(service: Service, path: str = "/v1/edits", *, headers: dict[str, str] = JSON, **parts: Any) -> httpx.Response:
+    async def work() -> httpx.Response:
+        async with service.client(**headers) as client:
+            return await client.post(path, **parts)
+
+    return run(work)
+
+
+def get(service: Service, path: str, *, headers: dict[str, str] | None = None) -> httpx.Response:
+    async def work() -> httpx.Response:
+        async with service.client(**(headers or {})) as client:
+            return await client.get(path)
+
+    return run(work)

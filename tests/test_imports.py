@@ -103,7 +103,7 @@ def test_a_model_module_loads_one_model_library_at_most_and_late(path: Path) -> 
 def test_jobs_and_service_import_only_the_library_ray_and_plumbing() -> None:
     strangers = []
     for shell in SHELLS:
-        neighbours = {path.stem for path in python_files(ROOT / shell)}
+        neighbours = {shell, *(path.stem for path in python_files(ROOT / shell))}
         allowed = {"soundguide", "ray", *sys.stdlib_module_names, *SHELL_LIBRARIES, *neighbours}
         strangers += [
             found for path in python_files(ROOT / shell) for found in imports(path) if found.top not in allowed
