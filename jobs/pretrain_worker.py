@@ -169,7 +169,9 @@ class Speedometer:
 def _reader(plan: Plan) -> BatchReader:
     table = None
     if plan.settings.loss.weak_pairs and plan.partners:
-        cache = Path(tempfile.gettempdir()) / "soundguide-partners"
+        cache = (
+            Path(tempfile.gettempdir()) / f"soundguide-partners-{os.getuid()}"
+        )  # another user's could not be written
         table = WeakPartners(fetch_table(plan.partners, plan.storage, cache=cache))
     return BatchReader(
         plan.labels,

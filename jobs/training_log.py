@@ -16,7 +16,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
-from soundguide.errors import InvalidEdit
+from soundguide.errors import SoundGuideError
 from soundguide.run_folder import RunFolder
 from soundguide.storage import join_uri
 
@@ -102,7 +102,7 @@ class TrainingLog:
         self._saved = time.monotonic()
         try:
             self._write()
-        except (OSError, InvalidEdit) as error:
+        except (OSError, SoundGuideError) as error:
             logger.warning("the log in %s could not be written (%s): training goes on", self._folder.uri, error)
 
     def _write(self) -> None:

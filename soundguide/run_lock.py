@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import Any
 
-from soundguide.errors import OutputConflict, SourceNotFound
+from soundguide.errors import OutputConflict, SoundGuideError, SourceNotFound
 from soundguide.storage import Storage
 
 STALE_SECONDS = 120.0  # a holder that has not been heard of for so long is gone
@@ -35,7 +35,7 @@ def only_run(uri: str, storage: Storage) -> Iterator[None]:
 
     def renew() -> None:
         while not done.wait(_RENEW_SECONDS):
-            with suppress(OSError, OutputConflict):  # the run itself will say what is wrong with the folder
+            with suppress(OSError, SoundGuideError):  # the run itself will say what is wrong with the folder
                 _write(uri, storage, mine)
 
     thread = threading.Thread(target=renew, name="run-lock", daemon=True)

@@ -34,6 +34,9 @@ os.environ.update(
     MKL_NUM_THREADS="1",
     # No test fetches anything.
     HF_HUB_OFFLINE="1",
+    # Of nobody: for the S3 server on loopback, in workers too.
+    AWS_ACCESS_KEY_ID="test",
+    AWS_SECRET_ACCESS_KEY="test",
     RAY_USAGE_STATS_ENABLED="0",
     RAY_DATA_DISABLE_PROGRESS_BARS="1",
     # Under `uv run`, Ray would copy the repository to its workers.
@@ -167,8 +170,6 @@ def s3() -> Iterator[Storage]:
     server = server_module.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "test")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "test")
         patch.delenv("AWS_PROFILE", raising=False)
         host, port = server.get_host_and_port()
         storage = Storage(StorageConfig(endpoint_url=f"http://{host}:{port}", region="eu-central-1"))

@@ -39,7 +39,7 @@ def prepared(tiny_models: ManipulatorConfig, tmp_path_factory: pytest.TempPathFa
     return write_prepared(tmp_path_factory.mktemp("prepared"), tiny_models)
 
 
-def flags(models: ManipulatorConfig, prepared: RunFolder, output: Path, **changes: object) -> list[str]:
+def flags(models: ManipulatorConfig, prepared: RunFolder, output: Path | str, **changes: object) -> list[str]:
     encoder = load_model(Path(models.audio), device="cpu").config.model_dump(mode="json")
     log_mel = encoder.pop("log_mel")
     chosen = {
