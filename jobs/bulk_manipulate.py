@@ -18,6 +18,7 @@ from rich.table import Table
 from data_pipeline import PoolConfig, connect, stream_rows
 from error_summary import add_common_errors
 from job_config import JobConfig, exit_code_of, is_submitted, place_output
+from soundguide.cli.console import wide
 from soundguide.command_config import load_config
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
@@ -116,7 +117,9 @@ def show(console: Console, summary: Facts, rows: pa.Table, index: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
-    return exit_code_of(lambda: run(load_config(BulkConfig, argv, usage=_USAGE, description=str(__doc__)), Console()))
+    return exit_code_of(
+        lambda: run(load_config(BulkConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
+    )
 
 
 def _place(config: BulkConfig) -> BulkConfig:

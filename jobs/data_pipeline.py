@@ -19,8 +19,10 @@ from job_config import is_submitted
 from soundguide.clips.facts import EmbedderConfig
 from soundguide.config import Frozen, ManipulatorConfig
 from soundguide.errors import InvalidConfig
+from soundguide.quiet import without_lines
 from soundguide.run_folder import RunFolder
 
+LOG_LEVEL_NOTE = "Set ray log level from environment"  # with which Ray answers to RAY_BACKEND_LOG_LEVEL
 _BLOCKS_PER_ACTOR = 4  # at least, so that no actor idles while another works through its last block
 LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
 _BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
@@ -85,7 +87,8 @@ def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
         if local
         else {"address": address or "auto"}
     )
-    ray.init(include_dashboard=False if local else None, log_to_driver=False, logging_level="warning", **where)
+    with without_lines(LOG_LEVEL_NOTE):
+        ray.init(include_dashboard=False if local else None, log_to_driver=False, logging_level="warning", **where)
     try:
         yield
     finally:

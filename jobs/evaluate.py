@@ -7,7 +7,8 @@ ESC-50 or UrbanSound8K, in the folders that their archives unpack to:
 sounds of your own (CSV, JSON Lines or Parquet with audio, label and perhaps fold):
   python jobs/evaluate.py --manifest sounds.csv --audio out/encoder/encoder --output out/mine
 
-The output folder has evaluation.json with all figures, confusion_zero_shot.png, confusion_probe.png and map.png.
+The output folder has evaluation.json with all figures, confusion_zero_shot.png, confusion_probe.png and map.png. Where
+no linear probe can be made, it is said why, there and in evaluation.json (no_probe).
 """
 
 import json
@@ -25,6 +26,7 @@ from rich.table import Table
 
 from job_config import JobConfig, exit_code_of, place_output
 from soundguide import __version__
+from soundguide.cli.console import wide
 from soundguide.command_config import load_config
 from soundguide.errors import InvalidConfig, InvalidManifest
 from soundguide.evaluation.measures import (
@@ -96,16 +98,18 @@ def run(config: EvaluateConfig, console: Console) -> int:
     labels = np.array([classes.index(sound.label) for sound in embedded.sounds])
     folds = [sound.fold for sound in embedded.sounds]
     answers = {"zero_shot": zero_shot(embedded.embeddings, embed_classes(classes, text, settings))}
+    no_probe = ""
     try:
         answers["probe"] = linear_probe(embedded.embeddings, labels, folds, settings)
     except InvalidManifest as error:
-        console.print(f"no linear probe: {error}", style="yellow")
+        no_probe = str(error)
     measured = {name: figures(labels, answer, classes) for name, answer in answers.items()}
     report = {
         "set": kind,
         "classes": classes,
         **measured,
         "probe_by_fold": _by_fold(labels == answers["probe"], folds) if "probe" in answers else {},
+        "no_probe": no_probe,
         "unreadable": embedded.failures,
         "settings": settings.model_dump(mode="json"),
         "models": digests,
@@ -135,6 +139,8 @@ def show(console: Console, report: dict[str, Any], output: str) -> None:
     for name in worst[:_NUM_SHOWN]:
         table.add_row(f"  {name}", *(f"{found['accuracy_by_class'][name]:.0%}" for found in both), style="dim")
     console.print(table)
+    if report["no_probe"]:
+        console.print(f"no linear probe, and so no confusion_probe.png: {report['no_probe']}", style="yellow")
     if report["unreadable"]:
         uri, reason = next(iter(report["unreadable"].items()))
         console.print(f"{len(report['unreadable'])} sounds left out, such as {uri}: {reason:.160}", style="yellow")
@@ -144,7 +150,7 @@ def show(console: Console, report: dict[str, Any], output: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
     return exit_code_of(
-        lambda: run(load_config(EvaluateConfig, argv, usage=_USAGE, description=str(__doc__)), Console())
+        lambda: run(load_config(EvaluateConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
     )
 
 

@@ -45,15 +45,18 @@ def is_submitted() -> bool:
 
 
 def place_output(output: str) -> str:
-    """Return an output folder for processes that work elsewhere. Raises InvalidConfig where it would be lost."""
+    """Return an output folder for processes that work elsewhere, a path without ``..``.
+
+    Raises InvalidConfig where it would be lost.
+    """
     if not is_submitted():
-        return resolve_uri(output, base=".")
-    if "://" not in output and not os.path.isabs(output):
+        output = resolve_uri(output, base=".")
+    elif "://" not in output and not os.path.isabs(output):
         raise InvalidConfig(
             f"output is {output!r}, relative to the job's own working folder, which is deleted after it. "
             "Give a path like /mnt/shared/out that all machines see, or s3://bucket/folder"
         )
-    return output
+    return output if "://" in output else os.path.normpath(output)
 
 
 def _refusal_in(exc: BaseException | None) -> InvalidProgram | None:

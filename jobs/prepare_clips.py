@@ -41,6 +41,7 @@ from data_pipeline import PoolConfig, connect, stream_rows
 from error_summary import add_common_errors
 from job_config import JobConfig, exit_code_of, is_submitted, place_output
 from soundguide import __version__
+from soundguide.cli.console import wide
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.facts import EmbedderConfig, EncoderFacts, read_encoder_facts
 from soundguide.clips.shards import open_shards, reconcile_clips, weak_partners_uri
@@ -205,7 +206,9 @@ def show(console: Console, summary: Facts, rows: pa.Table, output: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
-    return exit_code_of(lambda: run(load_config(ClipsConfig, argv, usage=_USAGE, description=str(__doc__)), Console()))
+    return exit_code_of(
+        lambda: run(load_config(ClipsConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
+    )
 
 
 def _place(config: ClipsConfig) -> ClipsConfig:

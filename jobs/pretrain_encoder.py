@@ -27,6 +27,7 @@ from data_pipeline import connect
 from job_config import exit_code_of, is_submitted, place_output
 from pretrain_config import PretrainConfig, check_fit
 from soundguide import __version__
+from soundguide.cli.console import wide
 from soundguide.clips.shards import weak_partners_uri
 from soundguide.clips.splits import TRAIN, VALIDATION
 from soundguide.command_config import load_config
@@ -189,7 +190,7 @@ def show(console: Console, record: Facts, output: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
     return exit_code_of(
-        lambda: run(load_config(PretrainConfig, argv, usage=_USAGE, description=str(__doc__)), Console())
+        lambda: run(load_config(PretrainConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
     )
 
 

@@ -23,11 +23,12 @@ from serve.engine import Engine
 from serve.live_edits import Event, LiveEdits, LiveLimits, Terms
 from serve.remote import Remote, answering, streaming
 from serve.settings import ServeSettings
-from soundguide.config import ManipulatorConfig, describe
+from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, SoundGuideError
 from soundguide.images import Pixels
 from soundguide.model_facts import absolute_models, read_model_facts
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
+from soundguide.validation import describe
 
 LIGHT_CPUS = 0.25  # CPUs that an ingress and the board ask for; they mostly wait
 DRAIN_SECONDS = 30.0  # beside the longest deadline
@@ -40,7 +41,7 @@ def build(args: dict[str, Any] | ServeSettings | None = None) -> Application:
     try:
         settings = args if isinstance(args, ServeSettings) else ServeSettings.model_validate(args or {})
     except ValidationError as error:
-        raise InvalidConfig(describe(error, "args")) from error
+        raise InvalidConfig(describe(error, "args", of=ServeSettings)) from error
     token = settings.token or os.environ.get("SOUNDGUIDE_TOKEN", "")
     settings = settings.model_copy(update={"token": token, "manipulator": absolute_models(settings.manipulator)})
     read_model_facts(settings.manipulator)  # missing models are told here, not by a replica's log

@@ -5,6 +5,7 @@ A private Ray starts with it and ends with it. On a cluster: `serve deploy serve
 
 from __future__ import annotations
 
+import logging
 import os
 import secrets
 import shutil
@@ -25,9 +26,11 @@ from pydantic import Field  # noqa: E402
 from rich.console import Console  # noqa: E402
 
 from serve.settings import ReplicaSettings, ServeSettings, ServiceLimits  # noqa: E402
+from soundguide.cli.console import wide  # noqa: E402
 from soundguide.command_config import CommandConfig, load_config  # noqa: E402
 from soundguide.config import EditSettings, ManipulatorConfig  # noqa: E402
 from soundguide.errors import InvalidConfig, SoundGuideError  # noqa: E402
+from soundguide.quiet import without_lines  # noqa: E402
 
 _USAGE = "python serve/run.py [--port 8000] [--config F.yaml] [--any.nested.field V]"
 _BESIDE_CPUS = 2
@@ -54,8 +57,9 @@ class RunConfig(CommandConfig):
         return settings.model_copy(update={"manipulator": manipulator})
 
 
-def run(config: RunConfig, console: Console, stop: threading.Event) -> None:
-    """Serve until ``stop`` is set. Raises `InvalidConfig`."""
+def run(config: RunConfig, console: Console) -> None:
+    """Serve until this process is told to end. Raises `InvalidConfig`."""
+    stop = threading.Event()
     _check_port(config.host, config.port)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
@@ -64,7 +68,7 @@ def run(config: RunConfig, console: Console, stop: threading.Event) -> None:
     os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
     if "RAY_AUTH_MODE" not in os.environ:  # a token of our own, or Ray writes one into the home folder
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    with console.status("starting Ray and loading the models"):
+    with console.status("starting Ray"):
         import ray
         from ray import serve
 
@@ -74,15 +78,19 @@ def run(config: RunConfig, console: Console, stop: threading.Event) -> None:
         folder = tempfile.mkdtemp(prefix="sg-serve-", dir="/tmp")
         replicas = config.replicas
         cpus = _BESIDE_CPUS + replicas.num_ingress + replicas.max_manipulators * max(1, round(replicas.cpus))
-        ray.init(
-            address="local",
-            num_cpus=max(cpus, os.cpu_count() or 1),
-            include_dashboard=False,
-            log_to_driver=False,
-            logging_level="warning",
-            runtime_env={"env_vars": {"PYTHONPATH": ROOT}},
-            _temp_dir=folder,
-        )
+        with without_lines("Set ray log level from environment"):
+            ray.init(
+                address="local",
+                num_cpus=max(cpus, os.cpu_count() or 1),
+                include_dashboard=False,
+                log_to_driver=False,
+                logging_level="warning",
+                runtime_env={"env_vars": {"PYTHONPATH": ROOT}},
+                _temp_dir=folder,
+            )
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+    for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which has put a handler of its own there
+        signal.signal(number, lambda *_: stop.set())
     try:
         with console.status("loading the models"):
             serve.start(http_options={"host": config.host, "port": config.port})
@@ -93,7 +101,7 @@ def run(config: RunConfig, console: Console, stop: threading.Event) -> None:
         stop.wait()
         console.print("finishing the edits that run")
     finally:
-        serve.shutdown()
+        serve.delete("soundguide")  # when the edits that run are done
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -112,11 +120,10 @@ def _check_port(host: str, port: int) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program; return its exit code."""
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: stop.set())
     try:
-        run(load_config(RunConfig, argv, usage=_USAGE, description=str(__doc__)), Console(), stop)
+        run(load_config(RunConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
+    except KeyboardInterrupt:  # while it starts
+        return 130
     except SoundGuideError as error:
         print(f"{type(error).__name__}: {error}", file=sys.stderr)
         return 2

@@ -1,22 +1,21 @@
 """Settings of a program: flags over YAML over defaults, from one pydantic model that is also its help."""
 
-from argparse import ArgumentParser, RawDescriptionHelpFormatter
-from collections.abc import Sequence
-from pathlib import Path
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
-import yaml
 from pydantic import Field, ValidationError
 from pydantic_settings import (
     BaseSettings,
     CliSettingsSource,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
-    YamlConfigSettingsSource,
 )
 
-from soundguide.config import describe
 from soundguide.errors import InvalidConfig
+from soundguide.settings_file import read_settings_file
+from soundguide.validation import describe, did_you_mean, near_settings
 
 
 class CommandConfig(BaseSettings):
@@ -33,7 +32,9 @@ class CommandConfig(BaseSettings):
         cls,
         settings_cls: type[BaseSettings],
         init_settings: PydanticBaseSettingsSource,
-        **_: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read flags and YAML only: a variable named OUTPUT in somebody's environment must not change a run."""
         return (init_settings,)
@@ -47,14 +48,43 @@ def load_config(
 ) -> Config:
     """Return the configuration of flags over YAML over defaults. Raises `InvalidConfig`; exits for --help."""
     parser = ArgumentParser(usage=usage, description=description, formatter_class=RawDescriptionHelpFormatter)
-    flags = CliSettingsSource[Any](kind, cli_parse_args=list(argv), root_parser=parser)
-    path = str(flags().get("config", ""))
+    parse = partial(_parse_flags, kind)
+    flags = CliSettingsSource[Any](kind, cli_parse_args=list(argv), root_parser=parser, parse_args_method=parse)
+    given = flags()
+    path = str(given.get("config", ""))
+    layer = read_settings_file(path) if path else {}
     try:
-        if path and not Path(path).is_file():
-            raise InvalidConfig(f"config is {path!r}, which is no file. Check the path")
-        layer = YamlConfigSettingsSource(kind, yaml_file=path)() if path else {}
-        return kind(_cli_settings_source=flags, **layer)
+        sources: dict[str, Any] = {"_cli_settings_source": flags, **layer}
+        return kind(**sources)
     except ValidationError as exc:
-        raise InvalidConfig(describe(exc, "arguments")) from exc
-    except (yaml.YAMLError, UnicodeError, TypeError) as exc:
-        raise InvalidConfig(f"{path} is no YAML of settings ({exc}). Write one 'name: value' per line") from exc
+        raise InvalidConfig(describe(exc, _origin(exc, path, layer, given), of=kind)) from exc
+
+
+def _parse_flags(kind: type[Config], parser: ArgumentParser, argv: Sequence[str]) -> Namespace:
+    """Parse flags as argparse does, but meet an unknown one with the nearest that there is."""
+    found, unknown = parser.parse_known_args(argv)
+    if unknown:
+        names = [word.partition("=")[0].removeprefix("--") for word in unknown if word.startswith("--")]
+        near = [f"--{known}" for name in names for known in near_settings(kind, name.split("."))]
+        meant = did_you_mean(near) or "Leave it out."
+        raise InvalidConfig(f"unknown arguments: {' '.join(unknown)}. {meant} All are listed by --help")
+    return found
+
+
+def _origin(error: ValidationError, path: str, layer: Mapping[str, Any], given: Mapping[str, Any]) -> str:
+    """Say where the refused settings were written: flags win over the file, and what is missing is in neither."""
+    in_file = [_holds(layer, item["loc"]) and not _holds(given, item["loc"]) for item in error.errors()]
+    if all(in_file):
+        return path
+    return f"arguments and {path}" if any(in_file) else "arguments"
+
+
+def _holds(values: Any, path: Sequence[str | int]) -> bool:
+    """Say whether nested settings say anything at a path, or end in a value above it."""
+    for part in path:
+        if not isinstance(values, dict):
+            break
+        if part not in values:
+            return False
+        values = values[part]
+    return True

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from soundguide.errors import InvalidSettings
+from soundguide.validation import describe
 
 
 class Frozen(BaseModel):
@@ -115,7 +116,7 @@ class EditSettings(Frozen):
         try:
             return EditSettings.model_validate({**self.model_dump(), **values})
         except ValidationError as error:
-            raise InvalidSettings(describe(error, "settings")) from error
+            raise InvalidSettings(describe(error, "settings", of=EditSettings)) from error
 
 
 def parse_mix_layers(spec: str) -> list[tuple[int, int, Literal["sound", "text"]]]:
@@ -137,16 +138,11 @@ def parse_mix_layers(spec: str) -> list[tuple[int, int, Literal["sound", "text"]
     return ranges
 
 
-def describe(error: ValidationError, what: str) -> str:
-    """Return pydantic's findings as one line: field, rule, and what was got."""
-    lines = []
-    for item in error.errors():
-        field = ".".join(str(part) for part in item["loc"]) or what
-        message = item["msg"].removeprefix("Value error, ")
-        got = item.get("input")
-        shown = "" if isinstance(got, dict) or item["type"] == "value_error" else f" (got {got!r:.80})"
-        lines.append(f"{field}: {message}{shown}")
-    return f"{what}: " + "; ".join(lines) + ". Correct the value, or leave it out for the default."
+def require_layers(spec: str, num_ws: int) -> None:
+    """Raise `InvalidSettings` where ``mix_layers`` names a layer that a generator of ``num_ws`` layers lacks."""
+    last = max((last for _, last, _ in parse_mix_layers(spec)), default=0)
+    if last > num_ws:
+        raise InvalidSettings(f"mix_layers names layer {last}, but this generator has {num_ws}. Use layers 1-{num_ws}.")
 
 
 class ManipulatorConfig(Frozen):

@@ -71,13 +71,16 @@ def read_cells(uri: str, storage: Storage) -> pa.Table:
     readers = {".csv": _read_csv, ".jsonl": _read_jsonl, ".ndjson": _read_jsonl, ".parquet": _read_parquet}
     if suffix not in readers:
         raise InvalidManifest(f"the manifest {uri} ends in {suffix!r}; write it as .csv, .jsonl or .parquet")
+    if not data.strip():
+        raise InvalidManifest(f"the manifest {uri} is empty ({len(data)} bytes); write it, or name another file")
     try:
         return readers[suffix](data)
     except InvalidManifest as exc:
         raise InvalidManifest(f"the manifest {uri} {exc}") from exc
     except (pa.ArrowException, UnicodeError, OSError, csv.Error) as exc:
         raise InvalidManifest(
-            f"the manifest {uri} cannot be read as {suffix[1:]} ({exc}); correct it, or export it again as UTF-8"
+            f"the manifest {uri} cannot be read as {suffix[1:]} ({exc}); correct it, or export it again"
+            + ("" if suffix == ".parquet" else " as UTF-8")
         ) from exc
 
 

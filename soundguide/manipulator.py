@@ -134,7 +134,7 @@ class Manipulator:
                 similarity_after=float(embedding @ runs[0].target),
                 latent_distance=float((edited - ws).norm()),
                 gates=tuple(outcomes[0].gates.tolist()),
-                steps=sum(outcome.steps for outcome in outcomes),
+                steps=max(outcome.steps for outcome in outcomes),
                 seconds=time.monotonic() - started,
                 inversion_error=inversion_error,
                 labels=self.world.listener.top(targets["sound"]) if "sound" in targets else (),

@@ -8,7 +8,7 @@ sounds or models: the objective is a callable.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -168,9 +168,10 @@ class LatentOptimizer:
         rows = self._rows
         parts = [self._differentiate(group) for group in self._groups]
         ws, theta = self.ws[rows], self.theta[rows]
-        loss, grad, gate_grad = (_join([part[place] for part in parts]) for place in range(3))
+        losses, grads, gate_grads, terms = zip(*parts, strict=True)
+        loss, grad, gate_grad = torch.cat(losses), _join(grads), _join(gate_grads)
         with torch.no_grad():
-            self.terms = {name: torch.cat([part[3][name] for part in parts]) for name in parts[0][3]}
+            self.terms = {name: torch.cat([part[name] for part in terms]) for name in terms[0]}
             self.loss[rows] = loss
             self._move(rows, ws, grad, theta, gate_grad)
             self._watch(rows, loss)
@@ -247,7 +248,7 @@ class LatentOptimizer:
         return ended
 
 
-def _join(parts: list[Tensor | None]) -> Tensor | None:
+def _join(parts: Sequence[Tensor | None]) -> Tensor | None:
     """Concatenate what all groups have; None where none has it."""
     there = [part for part in parts if part is not None]
     return torch.cat(there) if there else None

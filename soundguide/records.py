@@ -112,7 +112,8 @@ class ManipulatedEdit:
     code, summed over layers, in
     raw w units. ``gates`` ``[L]`` sum to L. ``inversion_error`` is the mean absolute error, 0..1, between a photo
     and its
-    reconstruction; NaN for other sources. ``labels`` are (label, probability), best first, of the sound; empty
+    reconstruction; NaN for other sources. ``steps``: how many the edit took, the most of any of its codes where it has
+    one for the sound and one for the text. ``labels`` are (label, probability), best first, of the sound; empty
     without one.
     """
 

@@ -19,7 +19,7 @@ from pydantic import Field, ValidationError
 
 from soundguide import __version__
 from soundguide.audio.decode import AudioLimits, iter_audio
-from soundguide.config import EditSettings, Frozen, describe
+from soundguide.config import EditSettings, Frozen, require_layers
 from soundguide.errors import InvalidAudio, InvalidEdit, InvalidSettings
 from soundguide.images import ImageLimits, decode_image, encode_png
 from soundguide.latents import decode_latent, encode_latent
@@ -28,6 +28,7 @@ from soundguide.model_facts import ModelFacts
 from soundguide.records import EditRequest, EditResult, ManipulatedEdit, PreparedEdit, Row
 from soundguide.storage import Storage, escape_id, join_uri
 from soundguide.tables import MEASURES, prepared_row, prepared_table, raw_request, result_table, unprepared_row
+from soundguide.validation import describe
 
 _MIB = 2**20
 _MAX_LATENT_BYTES = 16 * _MIB
@@ -73,7 +74,7 @@ class EditPreparer:
         try:
             return EditRequest(**sources, settings=settings)
         except ValidationError as exc:
-            raise InvalidSettings(describe(exc, "row")) from exc
+            raise InvalidSettings(describe(exc, "row", of=EditRequest)) from exc
 
     def fetch(self, request: EditRequest) -> PreparedEdit:
         """Read the sources that a request names, and check them. Raises `InvalidEdit`."""
@@ -93,7 +94,8 @@ class EditPreparer:
         photo: bytes | None = None,
         latent: bytes | None = None,
     ) -> PreparedEdit:
-        """Check the files' bytes of one edit (None: not given) and decode picture or code. Raises `InvalidEdit`."""
+        """Check settings and files of one edit (None: not given), and decode picture or code. Raises `InvalidEdit`."""
+        require_layers(settings.mix_layers, self.facts.num_ws)
         sound_sha256 = ""
         if sound is not None:
             sound_sha256 = hashlib.sha256(sound).hexdigest()

@@ -153,6 +153,11 @@ def test_a_stream_has_no_seams() -> None:
     np.testing.assert_allclose(samples[200:-200], tone(RATE, seconds, 1_000.0)[200 : samples.size - 200], atol=1e-3)
 
 
+def test_a_decoder_s_finding_is_told_without_its_numbers() -> None:
+    with pytest.raises(InvalidAudio, match=r"\(Invalid data found when processing input\)"):
+        decode_audio(b"this is no sound", sample_rate=RATE)
+
+
 def test_an_hour_is_decoded_from_a_file_in_flat_memory(tmp_path: Path) -> None:
     path = tmp_path / "hour.flac"
     minute = np.random.default_rng(0).integers(-900, 900, 60 * 8_000).astype(np.int16)

@@ -222,9 +222,9 @@ def test_flags_win_over_yaml_and_yaml_over_defaults(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["--manifest", "m.csv"], "output: Field required"),
+        (["--manifest", "m.csv"], "output: required, but not given"),
         (["--manifest", "m", "--output", "o", "--edit.mix", "3"], "edit.mix: .* less than or equal to 1"),
-        (["--manifest", "m", "--output", "o", "--config", "/none.yaml"], "no file"),
+        (["--manifest", "m", "--output", "o", "--config", "/none.yaml"], "No such file"),
     ],
 )
 def test_bad_arguments_exit_with_two(arguments: list[str], says: str, capsys: pytest.CaptureFixture[str]) -> None:

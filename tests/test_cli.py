@@ -11,6 +11,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 from cli_runs import assert_refused, plain, run
 from typer.testing import CliRunner
@@ -146,12 +147,60 @@ def test_a_wrong_models_file_is_told(text: str, rain_file: Path, tmp_path: Path)
     assert_refused(run("listen", rain_file, "--models", path))
 
 
-def test_an_interrupt_exits_with_130(monkeypatch: pytest.MonkeyPatch, rain_file: Path) -> None:
+def test_a_misspelt_field_of_the_models_file_is_met_with_the_one_meant(rain_file: Path, tmp_path: Path) -> None:
+    path = tmp_path / "models.yaml"
+    path.write_text("gneerator: miniature")
+    told = f"{path}: gneerator: there is no such setting (got 'miniature'). Did you mean generator?"
+    assert_refused(run("listen", rain_file, "--models", path), told)
+
+
+@pytest.mark.parametrize("hint", ["", "The same command goes on."])
+def test_an_interrupt_exits_with_130_and_a_word(hint: str, monkeypatch: pytest.MonkeyPatch, rain_file: Path) -> None:
     def interrupt(*_: object, **__: object) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(*filter(None, [hint]))
 
     monkeypatch.setattr("soundguide.cli.listen.load_config", interrupt)
-    assert run("listen", rain_file).exit_code == 130
+    result = run("listen", rain_file)
+    assert (result.exit_code, plain(result.stderr).strip()) == (130, f"Stopped. {hint}".strip())
+
+
+@pytest.mark.parametrize("command", [["edit", "-o", "a.png"], ["miniature", "render", "-o", "a.png"]])
+def test_a_value_of_the_wrong_type_is_told(command: list[str]) -> None:
+    result = run(*command, "--seed", "abc")
+    assert result.exit_code == 2
+    assert plain(result.stderr).count("got 'abc'") == 1
+
+
+def test_listen_refuses_a_sound_by_name_before_any_model_loads(
+    monkeypatch: pytest.MonkeyPatch, models_file: Path, tmp_path: Path
+) -> None:
+    from soundguide.audio.decode import encode_wav
+
+    def load(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("soundguide.world.World", load)
+    sounds = {"empty": b"", "silent": encode_wav(np.zeros(9000), 8000), "short": encode_wav(np.ones(9), 8000)}
+    for name, data in sounds.items():
+        path = tmp_path / f"{name}.wav"
+        path.write_bytes(data)
+        assert_refused(run("listen", path, "--models", models_file), f"{path}: the sound")
+    assert_refused(run("listen", "-", "--models", models_file, stdin=b"RIFF"), "standard input: the bytes")
+
+
+def test_tables_in_a_file_are_wide(monkeypatch: pytest.MonkeyPatch) -> None:
+    import io
+
+    from rich.console import Console
+
+    from soundguide.cli.console import wide
+
+    monkeypatch.delenv("COLUMNS", raising=False)
+    assert wide(Console(file=io.StringIO())).width >= 120
+    assert wide(Console(file=io.StringIO(), width=200)).width == 200
+    assert wide(Console(file=io.StringIO(), width=70, force_terminal=True)).width == 70
+    monkeypatch.setenv("COLUMNS", "60")
+    assert wide(Console(file=io.StringIO())).width == 60
 
 
 def test_labels_complete(monkeypatch: pytest.MonkeyPatch) -> None:

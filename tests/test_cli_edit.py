@@ -84,7 +84,10 @@ def test_a_photo_is_inverted_and_its_likeness_told(models_file: Path, rain_file:
         (["RAIN", "--seed", "1", "-o", "a.png", "--set", "margin"], ["key=value"]),
         (["RAIN", "--seed", "1", "-o", "a.png", "--mix", "1.5"], ["mix", "1.5"]),
         (["RAIN", "--seed", "1", "-o", "a.png", "--steps", "3", "--set", "num_steps=4"], ["twice"]),
-        (["NOTES", "--seed", "1", "-o", "a.png"], ["bytes"]),
+        (["RAIN", "--seed", "1", "-o", "a.png", "--mix-layers", "1-99 text"], ["names layer 99", "layers 1-6"]),
+        (["NOTES", "--seed", "1", "-o", "a.png"], ["notes.wav: the bytes"]),
+        (["--text", "x", "--image", "NOTES", "-o", "a.png"], ["notes.wav: the 16 bytes are no picture"]),
+        (["--text", "x", "--latent", "NOTES", "-o", "a.png"], ["notes.wav: the latent file"]),
     ],
 )
 def test_wrong_input_is_one_message_and_exit_code_2(
@@ -95,6 +98,10 @@ def test_wrong_input_is_one_message_and_exit_code_2(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    def load(*_: object) -> None:
+        raise AssertionError("a model was loaded")
+
+    monkeypatch.setattr("soundguide.manipulator.Manipulator", load)
     monkeypatch.chdir(tmp_path)
     notes = tmp_path / "notes.wav"
     notes.write_text("this is no sound")

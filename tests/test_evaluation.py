@@ -168,6 +168,22 @@ def test_the_job_writes_figures_and_pictures_and_names_what_it_left_out(
             assert min(picture.size) >= 400
 
 
+def test_a_set_too_small_for_a_probe_says_why_it_has_none(
+    tiny_models: ManipulatorConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, pitch in (("a", 500.0), ("b", 900.0)):
+        (tmp_path / f"{name}.wav").write_bytes(encode_wav(tone(pitch, 0.6, rate=SAMPLE_RATE), SAMPLE_RATE))
+    (tmp_path / "sounds.csv").write_text("audio,label\na.wav,low\nb.wav,high\n")
+    sources = ["--manifest", str(tmp_path / "sounds.csv"), "--output", str(tmp_path / "here" / ".." / "out")]
+    models = ["--audio", tiny_models.audio, "--image_text", tiny_models.image_text]
+    assert evaluate.main([*sources, *models]) == 0
+    assert "one sound alone" in json.loads((tmp_path / "out" / "evaluation.json").read_text())["no_probe"]
+    assert not (tmp_path / "out" / "confusion_probe.png").exists()
+    told = capsys.readouterr().out.splitlines()
+    assert [line for line in told if "no linear probe, and so no confusion_probe.png: some class has one" in line]
+    assert told[-1].endswith(f"look at {tmp_path / 'out'}")
+
+
 def test_pictures_of_many_classes_are_drawn_too() -> None:
     classes = [f"class {index}" for index in range(50)]
     labels = np.repeat(np.arange(50), 3)

@@ -80,7 +80,8 @@ def test_a_repeated_column_is_refused(tmp_path: Path) -> None:
     [
         ("m.csv", b"id,audio,seed\na,x\n", "Expected 3 columns"),
         ("m.csv", b"id,audio,seed\n", "no rows"),
-        ("m.csv", b"", "Empty CSV"),
+        ("m.csv", b"", "is empty"),
+        ("m.jsonl", b"\n", "is empty"),
         ("m.csv", b"id,audio,seed\n\xff\xfe,x,1\n", "UTF-8"),
         ("m.jsonl", b'{"id": 1}\n{"id": \n', "line 2"),
         ("m.jsonl", b"[1, 2]\n", "line 1"),
@@ -93,6 +94,16 @@ def test_an_unreadable_manifest_says_why(tmp_path: Path, name: str, content: byt
     (tmp_path / name).write_bytes(content)
     with pytest.raises(InvalidManifest, match=says):
         read_manifest(str(tmp_path / name), STORAGE)
+
+
+def test_only_a_manifest_of_text_is_to_be_exported_as_utf_8(tmp_path: Path) -> None:
+    told = {}
+    for name in ("m.csv", "m.parquet"):
+        (tmp_path / name).write_bytes(b"id,audio,seed\na,x\n")
+        with pytest.raises(InvalidManifest) as caught:
+            read_manifest(str(tmp_path / name), STORAGE)
+        told[name] = str(caught.value).partition("export it again")[2]
+    assert told == {"m.csv": " as UTF-8", "m.parquet": ""}
 
 
 def test_a_manifest_that_is_not_there_says_so(tmp_path: Path) -> None:

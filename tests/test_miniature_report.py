@@ -118,6 +118,37 @@ def test_the_json_holds_every_figure_and_met_only_when_all_are() -> None:
     assert partial["clip_auc_renders"] == {"measured": None, "target": 0.97, "met": False}
 
 
+def shown(report: Report) -> str:
+    from rich.console import Console
+
+    console = Console(width=200)
+    with console.capture() as capture:
+        console.print(report.to_table())
+    return capture.get()
+
+
+@pytest.mark.parametrize(
+    ("auc", "title", "mark"), [(0.98, "meets the targets that were measured", "yes"), (0.5, "does not meet all", "no")]
+)
+def test_the_table_tells_missed_from_not_measured(auc: float, title: str, mark: str) -> None:
+    table = shown(assemble({"clip": Findings({"clip_auc_renders": auc})}, recordings=False))
+    assert title in table.splitlines()[0]
+    [missed] = [line for line in table.splitlines() if "clip_auc_renders" in line and "│" in line]
+    [unknown] = [line for line in table.splitlines() if "edit_drift" in line and "│" in line]
+    assert mark in missed.split() and "not measured" in unknown
+
+
+def test_the_table_names_the_worst_label(report: Report) -> None:
+    details = report.details
+    aucs = details["generator"]["reader_auc_on_generated"]  # type: ignore[index, call-overload]
+    figures = {figure.name: figure for figure in report.figures}
+    label = figures["generator_event_auc_min"].detail.rpartition(": ")[2]
+    assert aucs[label] == figures["generator_event_auc_min"].measured  # type: ignore[index, call-overload]
+    edited = figures["edit_appeared_worst"].detail.rpartition(": ")[2]
+    assert details["edits"]["by_label"][edited]["appeared"] == figures["edit_appeared_worst"].measured  # type: ignore[index, call-overload]
+    assert f"worst label: {edited}" in shown(report)
+
+
 def test_numbers_that_json_cannot_hold_become_null() -> None:
     findings = Findings({"clip_auc_renders": float("nan")}, {"x": {"y": [float("inf"), 1.0]}})
     report = json.loads(assemble({"clip": findings}, recordings=False).to_json())
@@ -197,6 +228,7 @@ def test_without_recordings_their_figures_are_null_and_it_is_said(
         )
     assert "no recordings" in caplog.text
     assert "edit_appeared_recordings: no recordings were given" in str(report.to_table().caption)
+    assert "not met" not in str(report.to_table().caption)
     found = json.loads(report.to_json())
     assert found["edit_appeared_recordings"] == {"measured": None, "target": 0.55, "met": False}
     assert found["edit_appeared"]["measured"] is not None

@@ -1,5 +1,7 @@
 """The training loops of the miniature: they learn, and a stopped one goes on as if nothing had happened."""
 
+import logging
+import signal
 from pathlib import Path
 
 import numpy as np
@@ -25,8 +27,11 @@ from soundguide.miniature.training import Training, as_matrix
 from soundguide.models.stylegan2 import StyleGAN2
 
 
-def run(folder: Path, stop_at: int | None, *, by_muon: bool = False) -> torch.Tensor:
-    """Fit a line for 40 steps, or up to a stop after ``stop_at`` of them; return the averaged weights."""
+def run(folder: Path, stop_at: int | None, *, by_muon: bool = False, interrupted_at: int | None = None) -> torch.Tensor:
+    """Fit a line for 40 steps, or up to a stop after ``stop_at`` of them; return the averaged weights.
+
+    ``interrupted_at``: the step, counting from 1, in the middle of which Ctrl-C is pressed.
+    """
     torch.manual_seed(0)
     module = nn.Linear(3, 1)
     matrices = [module.weight] if by_muon else []
@@ -35,6 +40,8 @@ def run(folder: Path, stop_at: int | None, *, by_muon: bool = False) -> torch.Te
     )
     for step in training.steps():
         x = torch.randn(16, 3, generator=training.generator)
+        if step + 1 == interrupted_at:
+            signal.raise_signal(signal.SIGINT)
         training.update((module(x) - x.sum(1, keepdim=True)).square().mean())
         if step + 1 == stop_at:
             training.step += 1
@@ -48,6 +55,29 @@ def test_a_stopped_training_goes_on_as_if_it_had_not_stopped(tmp_path: Path, by_
     whole = run(tmp_path / "whole", None, by_muon=by_muon)
     run(tmp_path / "parts", 17, by_muon=by_muon)
     torch.testing.assert_close(run(tmp_path / "parts", None, by_muon=by_muon), whole, rtol=0, atol=0)
+
+
+def test_an_interrupted_training_ends_its_step_and_goes_on_as_if_it_had_not_stopped(tmp_path: Path) -> None:
+    whole = run(tmp_path / "whole", None)
+    with pytest.raises(KeyboardInterrupt, match="Step 17 of 40 is saved in .* Give the same command again"):
+        run(tmp_path / "parts", None, interrupted_at=17)
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    torch.testing.assert_close(run(tmp_path / "parts", None), whole, rtol=0, atol=0)
+
+
+def test_a_second_interrupt_does_not_wait(tmp_path: Path) -> None:
+    training = Training(nn.Linear(3, 1), tmp_path, num_steps=40, learning_rate=0.3)
+    next(steps := training.steps())
+    signal.raise_signal(signal.SIGINT)
+    with pytest.raises(KeyboardInterrupt):
+        signal.raise_signal(signal.SIGINT)
+    steps.close()  # type: ignore[attr-defined]
+
+
+def test_a_training_says_at_once_what_it_does(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        Training(nn.Linear(3, 1), tmp_path / "state", num_steps=40, learning_rate=0.3)
+    assert caplog.messages == [f"training Linear: 40 steps, state in {tmp_path / 'state'}"]
 
 
 @pytest.mark.parametrize("by_muon", [False, True])

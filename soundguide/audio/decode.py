@@ -78,6 +78,13 @@ def encode_flac(waveform: npt.NDArray[np.floating], sample_rate: int) -> bytes:
     return _encode(waveform, sample_rate, "FLAC")
 
 
+def decoder_reason(exc: Exception) -> str:
+    """Return what a decoder found wrong in its own words, without FFmpeg's error number and its name for a buffer."""
+    import av
+
+    return str(exc.strerror) if isinstance(exc, av.FFmpegError) else str(exc)
+
+
 def _encode(waveform: npt.NDArray[np.floating], sample_rate: int, container: str) -> bytes:
     import soundfile
 
@@ -135,7 +142,8 @@ def _open_av(file: BinaryIO) -> tuple[int, Iterator[Samples]]:
         container = av.open(file, mode="r", options={"format_whitelist": CONTAINERS})
     except (av.FFmpegError, ValueError) as exc:
         raise InvalidAudio(
-            f"the bytes are no sound file that can be read ({exc}); use WAV, FLAC, OGG, MP3, M4A or WebM"
+            f"the bytes are no sound file that can be read ({decoder_reason(exc)}); use WAV, FLAC, OGG, MP3, M4A or "
+            "WebM"
         ) from exc
     if not container.streams.audio:
         container.close()
@@ -175,7 +183,7 @@ def _check_stream(rate: int, channels: int) -> None:
 
 
 def _damaged(exc: Exception) -> InvalidAudio:
-    return InvalidAudio(f"the sound file is damaged ({exc}); export or upload it again")
+    return InvalidAudio(f"the sound file is damaged ({decoder_reason(exc)}); export or upload it again")
 
 
 def _checked(blocks: Iterable[Samples], rate: int, limits: AudioLimits) -> Iterator[Samples]:

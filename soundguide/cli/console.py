@@ -1,10 +1,22 @@
 """What the commands print: results on stdout, everything about the work on stderr."""
 
+import os
+
 from rich.console import Console
 from rich.text import Text
 
-out = Console(highlight=False)
-err = Console(stderr=True, highlight=False)
+_LEAST_WIDTH = 120  # columns, where no terminal says how many it has
+
+
+def wide(console: Console) -> Console:
+    """Return the console, made wide enough for tables where it writes to a file or a pipe."""
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = max(console.width, _LEAST_WIDTH)
+    return console
+
+
+out = wide(Console(highlight=False))
+err = wide(Console(stderr=True, highlight=False))
 
 
 def fail(message: str) -> None:

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from soundguide.cli.border import examples
-from soundguide.cli.inputs import Audio, Models, load_config, read_settings, read_source, setting_option
-from soundguide.config import EditSettings, ManipulatorConfig, describe
-from soundguide.errors import InvalidConfig, InvalidSettings
+from soundguide.cli.inputs import (
+    Audio,
+    Models,
+    load_config,
+    naming_files,
+    read_settings,
+    read_source,
+    setting_option,
+)
+from soundguide.config import EditSettings, ManipulatorConfig
+from soundguide.errors import InvalidAudio, InvalidConfig, InvalidImage, InvalidLatent, InvalidSettings
+from soundguide.validation import describe
 
 if TYPE_CHECKING:
     from soundguide.images import Pixels
@@ -103,7 +112,7 @@ def _request(sound: str, image: str, seed: int | None, latent: str, output: str,
     try:
         return EditRequest(id=id, audio=sound, image=image, seed=seed, latent=latent, settings=settings)
     except ValidationError as error:
-        raise InvalidSettings(describe(error, "edit")) from error
+        raise InvalidSettings(describe(error, "edit", of=EditRequest)) from error
 
 
 def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, latent_out: str, strip: bool) -> None:
@@ -120,7 +129,10 @@ def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, laten
     photo = read_source(request.image, max_mib=limits.max_image_mib)
     latent = read_source(request.latent, max_mib=MAX_LATENT_MIB)
     preparer = EditPreparer(read_model_facts(config))
-    prepared = preparer.check(request.id, request.settings, sound=sound, seed=request.seed, photo=photo, latent=latent)
+    with naming_files({InvalidAudio: request.audio, InvalidImage: request.image, InvalidLatent: request.latent}):
+        prepared = preparer.check(
+            request.id, request.settings, sound=sound, seed=request.seed, photo=photo, latent=latent
+        )
     with err.status("loading the models"):
         from soundguide.cli.edit_progress import edit_with_progress
         from soundguide.manipulator import Manipulator

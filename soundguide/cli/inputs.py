@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-import difflib
 import io
 import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
-from soundguide.config import EditSettings, ManipulatorConfig, describe
-from soundguide.errors import InvalidConfig, InvalidSettings, SourceNotFound
+from soundguide.config import EditSettings, ManipulatorConfig
+from soundguide.errors import InvalidConfig, InvalidEdit, InvalidSettings, SourceNotFound
+from soundguide.validation import describe, did_you_mean, near_names
 
 if TYPE_CHECKING:
     from typer.models import OptionInfo
@@ -45,18 +47,14 @@ def load_config(path: Path | None, *, audio: str = "") -> ManipulatorConfig:
 
 
 def _read_config(path: Path) -> ManipulatorConfig:
-    import yaml
     from pydantic import ValidationError
 
+    from soundguide.settings_file import read_settings_file
+
     try:
-        fields = yaml.safe_load(path.read_text(encoding="utf-8"))
-        return ManipulatorConfig.model_validate({} if fields is None else fields)
-    except OSError as error:
-        raise InvalidConfig(f"{path}: cannot be read ({error.strerror}). Name a YAML file with --models.") from error
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InvalidConfig(f"{path}: not YAML ({error}). Write lines like 'generator: path/of/a/folder'.") from error
+        return ManipulatorConfig.model_validate(read_settings_file(path))
     except ValidationError as error:
-        raise InvalidConfig(describe(error, str(path))) from error
+        raise InvalidConfig(describe(error, str(path), of=ManipulatorConfig)) from error
 
 
 def open_source(uri: str) -> BinaryIO:
@@ -73,6 +71,18 @@ def read_source(uri: str, *, max_mib: int) -> bytes | None:
     if not uri:
         return None
     return _read_stdin() if uri == STDIN else Storage().read_bytes(uri, max_bytes=max_mib * 2**20)
+
+
+@contextmanager
+def naming_files(files: Mapping[type[InvalidEdit], str]) -> Iterator[None]:
+    """Put the name of the file before the message of an `InvalidEdit` about it; ``files``: names by kind of error."""
+    try:
+        yield
+    except InvalidEdit as error:
+        uri = files.get(type(error), "")
+        if not uri:
+            raise
+        raise type(error)(f"{'standard input' if uri == STDIN else uri}: {error}") from error
 
 
 def _read_stdin() -> bytes:
@@ -102,9 +112,8 @@ def read_settings(named: dict[str, Any], pairs: list[str]) -> EditSettings:
         if not equals:
             raise InvalidSettings(f"--set takes key=value, got {pair!r}. Write, for example, --set margin=0.3.")
         if key not in EditSettings.model_fields:
-            close = difflib.get_close_matches(key, EditSettings.model_fields, n=3, cutoff=0.5)
-            meant = f" Did you mean {' or '.join(close)}?" if close else ""
-            raise InvalidSettings(f"--set: there is no setting {key!r}.{meant} All are listed by: soundguide settings")
+            words = (f"--set: there is no setting {key!r}.", did_you_mean(near_names(key, EditSettings.model_fields)))
+            raise InvalidSettings(f"{' '.join(filter(None, words))} All are listed by: soundguide settings")
         if key in values:
             raise InvalidSettings(f"--set {pair}: {key} is given twice. Give it once.")
         values[key] = value

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, BinaryIO
 
 import typer
 
 from soundguide.cli.border import examples
-from soundguide.cli.inputs import Audio, Models, load_config, open_source
+from soundguide.cli.inputs import Audio, Models, load_config, naming_files, open_source
 from soundguide.config import ManipulatorConfig
-from soundguide.errors import InvalidConfig
+from soundguide.errors import InvalidAudio, InvalidConfig
 
 if TYPE_CHECKING:
     from soundguide.listen import Listener
@@ -66,8 +66,10 @@ def _hear(
 ) -> tuple[Heard, list[tuple[float, Heard]]]:
     """Return what is heard in the whole, and with the start in seconds in each window."""
     from soundguide.cli.console import err
+    from soundguide.model_facts import read_model_facts
 
-    with open_source(sound) as file, err.status("listening"):
+    with open_source(sound) as file, err.status("listening"), naming_files({InvalidAudio: sound}):
+        _check_sound(file, read_model_facts(config).sample_rate)
         from soundguide.world import World
 
         world = World(config)
@@ -81,6 +83,15 @@ def _hear(
         rows = listener.probabilities(listener.embed_windows(file)).tolist()
         seconds = world.audio.num_samples / world.audio.sample_rate
         return heard, [(index * seconds, _ranked(listener, row, num)) for index, row in enumerate(rows)]
+
+
+def _check_sound(file: BinaryIO, sample_rate: int) -> None:
+    """Decode a sound to its end, so that a wrong one is told before models load. Raises `InvalidAudio`."""
+    from soundguide.audio.decode import iter_audio
+
+    for _ in iter_audio(file, sample_rate=sample_rate):
+        pass
+    file.seek(0)
 
 
 def _ranked(listener: Listener, probabilities: list[float], num: int | None) -> Heard:

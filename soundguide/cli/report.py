@@ -41,7 +41,9 @@ def report(
     sheet: Annotated[
         Path | None, typer.Option(metavar="FILE.png", help="Write a contact sheet of the edits, for the eye.")
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help=f"Exit with {UNMET} if a target is missed.")] = False,
+    strict: Annotated[
+        bool, typer.Option("--strict", help=f"Exit with {UNMET} if a target is missed or not measured.")
+    ] = False,
     models: Models = None,
     audio: Audio = "",
 ) -> None:

@@ -16,7 +16,15 @@ import pyarrow as pa
 from PIL import Image
 from pydantic import Field
 
-from soundguide.audio.decode import CONTAINERS, SILENCE_PEAK, AudioLimits, Samples, encode_flac, iter_audio
+from soundguide.audio.decode import (
+    CONTAINERS,
+    SILENCE_PEAK,
+    AudioLimits,
+    Samples,
+    decoder_reason,
+    encode_flac,
+    iter_audio,
+)
 from soundguide.clips.tables import blank_media, decoded_table, split_labels
 from soundguide.config import Frozen
 from soundguide.errors import InvalidAudio, InvalidEdit, InvalidImage, InvalidSettings
@@ -118,7 +126,9 @@ def cut_frame(data: bytes, *, seconds: float, side: int, limits: ClipLimits) -> 
     except (av.FFmpegError, ValueError, MemoryError) as exc:
         if isinstance(exc, InvalidEdit):
             raise
-        raise InvalidImage(f"the video's picture track is damaged ({exc}); download or export it again") from exc
+        raise InvalidImage(
+            f"the video's picture track is damaged ({decoder_reason(exc)}); download or export it again"
+        ) from exc
 
 
 def file_seconds(data: bytes) -> float:
@@ -235,8 +245,8 @@ def _open_container(data: bytes) -> "InputContainer":
         return av.open(io.BytesIO(data), mode="r", options={"format_whitelist": CONTAINERS})
     except (av.FFmpegError, ValueError) as exc:
         raise InvalidAudio(
-            f"the {len(data)} bytes are no video or sound that can be read ({exc}); use MP4, WebM or MKV, and see that "
-            "the download is complete"
+            f"the {len(data)} bytes are no video or sound that can be read ({decoder_reason(exc)}); use MP4, WebM "
+            "or MKV, and see that the download is complete"
         ) from exc
 
 

@@ -7,7 +7,7 @@
 from __future__ import annotations
 
 import json
-import sys
+from argparse import ArgumentParser
 from pathlib import Path
 from typing import Any
 
@@ -121,4 +121,8 @@ def _photograph() -> np.ndarray[Any, np.dtype[np.uint8]]:
 
 
 if __name__ == "__main__":
-    print(write_demo(Path(sys.argv[1] if len(sys.argv) > 1 else "out/demo-inputs")))
+    parser = ArgumentParser(prog="python -m soundguide.miniature.demo", description="Write the inputs of the demo.")
+    parser.add_argument(
+        "folder", nargs="?", type=Path, default=Path("out/demo-inputs"), help="where they go (default: %(default)s)"
+    )
+    print(write_demo(parser.parse_args().folder))

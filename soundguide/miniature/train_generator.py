@@ -121,6 +121,7 @@ def train_generator(
             noise = module.noise_const
             del module.noise_const
             module.noise_const = torch.nn.Parameter(noise)
+    logger.info("fitting the mapping first: %d steps", mapping_steps)
     error = fit_mapping(model, num_steps=mapping_steps)
     logger.info("mapping fitted: error %.3f w units", error)
     model.mapping.requires_grad_(False)

@@ -11,9 +11,13 @@ import logging
 import math
 import os
 import shutil
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import torch
@@ -68,13 +72,23 @@ class Training:
         self._averaged_tensors: list[Tensor] = list(self.averaged.parameters())
         self.step = 0
         self.generator = torch.Generator().manual_seed(seed)
+        logger.info("training %s: %d steps, state in %s", type(module).__name__, num_steps, folder)
         folder.mkdir(parents=True, exist_ok=True)
         self._resume()
 
     def steps(self) -> Iterator[int]:
-        """Yield the numbers of the steps left, logging now and then and saving every few minutes and at the end."""
-        saved = logged = time.monotonic()
+        """Yield the numbers of the steps left, logging now and then and saving every few minutes and at the end.
+
+        Ctrl-C is heeded at the end of a step, which is then saved; `KeyboardInterrupt` says how to go on.
+        """
         first = self.step
+        with _interrupts_held() as interrupted:
+            yield from self._steps(interrupted)
+        self._copy_buffers()
+        logger.info("done: %d steps in this run", self.step - first)
+
+    def _steps(self, interrupted: Event) -> Iterator[int]:
+        saved = logged = time.monotonic()
         while self.step < self.num_steps:
             warm = min(1.0, (self.step + 1) / max(1, min(500, self.num_steps // 20)))
             share = warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * self.step / self.num_steps)))
@@ -89,11 +103,14 @@ class Training:
                 values = " ".join(f"{name} {float(value):.4f}" for name, value in self.report.items())
                 logger.info("step %d/%d rate %.3f %s", self.step, self.num_steps, share, values)
                 logged = now
-            if now - saved > SAVE_EVERY_S or self.step == self.num_steps:
+            if now - saved > SAVE_EVERY_S or self.step == self.num_steps or interrupted.is_set():
                 self.save()
                 saved = now
-        self._copy_buffers()
-        logger.info("done: %d steps in this run", self.step - first)
+            if interrupted.is_set():
+                raise KeyboardInterrupt(
+                    f"Step {self.step} of {self.num_steps} is saved in {self.folder}. "
+                    "Give the same command again to go on."
+                )
 
     def update(self, loss: Tensor, **report: Tensor) -> None:
         """Take one step down ``loss`` and follow with the averaged weights."""
@@ -138,6 +155,26 @@ class Training:
             self.generator.set_state(state["generator"])
             self.step = int(state["step"])
             logger.info("resumed %s at step %d", path, self.step)
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[Event]:
+    """Note the first Ctrl-C instead of raising it, so that no step is cut in half; the second is raised as ever."""
+    interrupted = Event()
+    ours = threading.current_thread() is threading.main_thread()  # only there may handlers be set
+    if not ours or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield interrupted  # whoever else handles or ignores the signal goes on doing so
+        return
+
+    def note(*_: object) -> None:
+        interrupted.set()
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield interrupted
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def compiled(function: Callable[[Tensor], Tensor], *, num_steps: int) -> Callable[[Tensor], Tensor]:

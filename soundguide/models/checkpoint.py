@@ -18,12 +18,12 @@ from safetensors.torch import save as dump_safetensors
 from torch import Tensor, nn
 
 from soundguide import __version__
-from soundguide.config import describe
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.validation import describe
 
 ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig
 Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder

@@ -107,7 +107,8 @@ def measure_edits(verdicts: Verdicts, outcomes: Sequence[Outcome], *, moved: Seq
             for label, share in appeared.items()
         },
     }
-    return Findings(figures, details)
+    worst = {"edit_appeared_worst": min(appeared, key=lambda label: appeared[label])} if appeared else {}
+    return Findings(figures, details, worst=worst)
 
 
 def measure_recorded_edits(verdicts: Verdicts, outcomes: Sequence[Outcome]) -> Findings:

@@ -101,12 +101,14 @@ class Figure:
 class Findings:
     """What one part of the report found: figures by name, and what lies behind them.
 
-    ``targets`` replaces the bound of a goal that depends on the data at hand.
+    ``targets`` replaces the bound of a goal that depends on the data at hand; ``worst`` names the label that the figure
+    of a worst label speaks of.
     """
 
     measured: Mapping[str, float]
     details: Mapping[str, Json] = field(default_factory=dict)
     targets: Mapping[str, Target] = field(default_factory=dict)
+    worst: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,15 +138,27 @@ class Report:
         """Return the figures beside their targets as a Rich table; what is missing is said below it."""
         from rich.table import Table
 
-        title = "the miniature meets its targets" if self.met else "the miniature does not meet all its targets"
         missing = "; ".join(f"{figure.name}: {figure.detail}" for figure in self.figures if figure.measured is None)
-        caption = f"[bold red]not measured, and so not met: {missing}[/]" if missing else None
-        table = Table("figure", "measured", "target", "met", "what it is", title=title, caption=caption)
+        caption = f"[yellow]not measured: {missing}[/]" if missing else None
+        table = Table(title=self._verdict(), caption=caption)
+        table.add_column("figure", no_wrap=True)
+        for name in ("measured", "target", "met", "what it is"):
+            table.add_column(name)
         for figure in self.figures:
-            measured = "-" if figure.measured is None else f"{figure.measured:.3f}"
-            mark = "[green]yes[/]" if figure.met else "[bold red]no[/]"
-            table.add_row(figure.name, measured, _describe(figure), mark, GOALS[figure.name].meaning)
+            if figure.measured is None:
+                cells = ("-", _describe(figure), "[yellow]not measured[/]", GOALS[figure.name].meaning)
+            else:
+                mark = "[green]yes[/]" if figure.met else "[bold red]no[/]"
+                cells = (f"{figure.measured:.3f}", _describe(figure), mark, figure.detail)
+            table.add_row(figure.name, *cells)
         return table
+
+    def _verdict(self) -> str:
+        if self.met:
+            return "the miniature meets its targets"
+        if all(figure.met for figure in self.figures if figure.measured is not None):
+            return "the miniature meets the targets that were measured"
+        return "the miniature does not meet all its targets"
 
     def contact_sheet(self, path: Path) -> None:
         """Write the edits by synthesised sound as a PNG: rows are labels, columns pairs of source and edit."""
@@ -164,9 +178,11 @@ def assemble(findings: Mapping[Part, Findings], *, recordings: bool, outcomes: t
         found = findings.get(goal.part)
         measured = None if found is None else found.measured.get(name)
         target = goal.target if found is None else found.targets.get(name, goal.target)
-        figures.append(
-            Figure(name, measured, target, goal.direction, _why_missing(name, findings, recordings, measured))
-        )
+        if found is None or measured is None:
+            detail = _why_missing(goal, findings, recordings)
+        else:
+            detail = f"{goal.meaning}: {found.worst[name]}" if name in found.worst else goal.meaning
+        figures.append(Figure(name, measured, target, goal.direction, detail))
     return Report(tuple(figures), {part: dict(found.details) for part, found in findings.items()}, outcomes)
 
 
@@ -179,10 +195,7 @@ def finite(value: Json) -> Json:
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def _why_missing(name: str, findings: Mapping[Part, Findings], recordings: bool, measured: float | None) -> str:
-    goal = GOALS[name]
-    if measured is not None:
-        return goal.meaning
+def _why_missing(goal: Goal, findings: Mapping[Part, Findings], recordings: bool) -> str:
     if goal.part not in findings:
         return f"the part {goal.part!r} was not run"
     return "no recordings were given" if goal.needs_recordings and not recordings else "nothing to measure it on"

@@ -35,7 +35,7 @@ def measure_generator(scenes: Scenes, reader: SceneReader) -> Findings:
         "reader_auc_on_renders": {**on_renders},
         "event_error_by_label": {**_errors_by_label(errors, masks, scenes.factors[:NUM_COMPARED])},
     }
-    return Findings(figures, details)
+    return Findings(figures, details, worst={"generator_event_auc_min": min(aucs, key=lambda label: aucs[label])})
 
 
 def measure_clip(scenes: Scenes, image_text: ImageTextEncoder, *, device: torch.device) -> Findings:

@@ -73,7 +73,7 @@ def run_report(
         )
     real = None if recordings is None else read_recordings(recordings)
     if real is None and {"sound", "edits"} & set(parts):
-        logger.warning("report: no recordings were given; the figures that need them are null and count as not met")
+        logger.warning("report: no recordings were given; the figures that need them are not measured (null in JSON)")
     manipulator = manipulator or Manipulator(ManipulatorConfig())
     reader = (reader or load_reader(resolve_model("miniature", "reader"))).to(manipulator.world.device)
     run = _Run(manipulator, reader, real, settings or EditSettings(), amount or Amount(), sources, seed, console)
@@ -198,4 +198,5 @@ def _joined(first: Findings, second: Findings) -> Findings:
         {**first.measured, **second.measured},
         {**first.details, **second.details},
         {**first.targets, **second.targets},
+        {**first.worst, **second.worst},
     )
