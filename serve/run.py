@@ -97,7 +97,10 @@ def run(config: RunConfig, console: Console) -> None:
             serve.run(application, name="soundguide", route_prefix="/")
         address = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"
         console.print(f"SoundGuide is at [bold]{address}[/] (Ctrl-C ends it)")
-        console.print(f"logs, JSON: {folder}/session_latest/logs/serve", style="dim")
+        metrics = ray.nodes()[0]["MetricsExportPort"]
+        console.print(
+            f"metrics: http://127.0.0.1:{metrics}/metrics   logs: {folder}/session_latest/logs/serve", style="dim"
+        )
         stop.wait()
         console.print("finishing the edits that run")
     finally:

@@ -136,6 +136,7 @@ class Manipulator:
                 gates=tuple(outcomes[0].gates.tolist()),
                 steps=max(outcome.steps for outcome in outcomes),
                 seconds=time.monotonic() - started,
+                threads=torch.get_num_threads() if self.world.device.type == "cpu" else 0,
                 inversion_error=inversion_error,
                 labels=self.world.listener.top(targets["sound"]) if "sound" in targets else (),
             )

@@ -107,14 +107,12 @@ class PreparedEdit:
 class ManipulatedEdit:
     """What came of one edit: pictures ``[R, R, 3]`` uint8, the code ``ws`` ``[L, D]``, and its measures.
 
-    Similarities are cosines of the picture's embedding and the target's (the sound's; the text's where there is
-    no sound): higher is closer. ``latent_distance`` is the root of the squared distance between edited and source
-    code, summed over layers, in
-    raw w units. ``gates`` ``[L]`` sum to L. ``inversion_error`` is the mean absolute error, 0..1, between a photo
-    and its
-    reconstruction; NaN for other sources. ``steps``: how many the edit took, the most of any of its codes where it has
-    one for the sound and one for the text. ``labels`` are (label, probability), best first, of the sound; empty
-    without one.
+    Similarities are cosines of the picture's embedding and the target's (the sound's; the text's where there is no
+    sound): higher is closer. ``latent_distance`` is the root of the squared distance between edited and source code,
+    summed over layers, in raw w units. ``gates`` ``[L]`` sum to L. ``steps``: the most of any of its codes where it has
+    two. ``threads``: torch threads that computed it, 0 on a GPU. ``inversion_error`` is the mean absolute error, 0..1,
+    between a photo and its reconstruction; NaN for other sources. ``labels`` are (label, probability), best first, of
+    the sound; empty without one.
     """
 
     id: str
@@ -127,6 +125,7 @@ class ManipulatedEdit:
     gates: tuple[float, ...]
     steps: int
     seconds: float
+    threads: int = 0
     inversion_error: float = float("nan")
     labels: tuple[tuple[str, float], ...] = ()
 
@@ -144,6 +143,7 @@ class ManipulatedEdit:
             "gates": list(self.gates),
             "steps": self.steps,
             "seconds": self.seconds,
+            "threads": self.threads,
             "inversion_error": self.inversion_error,
             "label_names": [label for label, _ in self.labels],
             "label_probabilities": [probability for _, probability in self.labels],
@@ -166,6 +166,7 @@ class ManipulatedEdit:
             gates=tuple(float(gate) for gate in row["gates"]),
             steps=int(row["steps"]),
             seconds=float(row["seconds"]),
+            threads=int(row["threads"]),
             inversion_error=float(row["inversion_error"]),
             labels=tuple(zip(row["label_names"], probabilities, strict=True)),
         )
@@ -216,6 +217,11 @@ class EditResult(Frozen):
     gates: tuple[float, ...] = ()
     steps: int = 0
     seconds: float = 0.0
+    threads: Annotated[
+        int,
+        BeforeValidator(lambda value: value or 0),
+        Field(description="Torch threads that computed it; 0: on a GPU."),
+    ] = 0
     inversion_error: Measure = float("nan")
     label_names: tuple[str, ...] = ()
     label_probabilities: tuple[float, ...] = ()

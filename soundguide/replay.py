@@ -21,8 +21,8 @@ def replay(run: str, id: str, *, storage: Storage = Storage(), device: str = "")
     """Edit one row of a finished bulk run again, with its settings, sources and models.
 
     `run`: the output folder, or its run.json. `storage` reaches that folder; the row's sources are reached as the run
-    did. `device`: another than the run's. On the same processor, threads and torch the picture is the same to the bit
-    if the run had one slot; otherwise it differs by rounding.
+    did. `device`: another than the run's. On the same processor and torch, with as many threads as the run had, which
+    this takes care of, the picture is the same to the bit; otherwise it differs.
 
     Raises:
         InvalidConfig: there is no run.
@@ -45,7 +45,9 @@ def replay(run: str, id: str, *, storage: Storage = Storage(), device: str = "")
 
     from soundguide.manipulator import Manipulator  # loads torch: not before the checks
 
-    manipulator = Manipulator(models.model_copy(update={"num_slots": 1} | ({"device": device} if device else {})))
+    # kernels share the work among threads in ways that show in the last bit
+    changes = {"num_slots": 1, "num_threads": result.threads} | ({"device": device} if device else {})
+    manipulator = Manipulator(models.model_copy(update=changes))
     return asyncio.run(manipulator.edit(edit))
 
 

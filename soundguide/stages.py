@@ -145,6 +145,7 @@ class EditFinisher:
         result = self._describe(row)
         if row["error"]:
             return result
+        result = EditResult.model_validate({**result.model_dump(), **{name: row[name] for name in MEASURES}})
         edit = ManipulatedEdit.from_row(row)
         name = escape_id(edit.id)
         paths = {
@@ -160,8 +161,7 @@ class EditFinisher:
         )
         for path, data in zip(paths.values(), files, strict=True):
             self.storage.write_bytes(join_uri(self.output, *path.split("/")), data)
-        measures = {name: row[name] for name in MEASURES}
-        return EditResult.model_validate({**result.model_dump(), **measures, **paths})
+        return EditResult.model_validate({**result.model_dump(), **paths})
 
     def finish_table(self, batch: pa.Table) -> pa.Table:
         """Finish a table of manipulated rows, order kept."""
@@ -188,9 +188,9 @@ class EditFinisher:
 
 
 def provenance(result: EditResult) -> str:
-    """Return as JSON what an edit was made from: sources, settings, digests, version."""
+    """Return as JSON what an edit was made from: sources, settings, digests, version, threads."""
     names = {"id", "audio", "image", "seed", "latent", "settings", "sound_sha256", "source_sha256", "models", "version"}
-    return json.dumps(result.model_dump(mode="json", include=names), sort_keys=True)
+    return json.dumps(result.model_dump(mode="json", include={*names, "threads"}), sort_keys=True)
 
 
 def _given(row: Row) -> Row:

@@ -21,6 +21,7 @@ _MEASURES = [
     ("gates", pa.list_(pa.float64())),
     ("steps", pa.int64()),
     ("seconds", pa.float64()),
+    ("threads", pa.int64()),
     ("inversion_error", pa.float64()),
     ("label_names", pa.list_(pa.string())),
     ("label_probabilities", pa.list_(pa.float64())),

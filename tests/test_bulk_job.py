@@ -141,6 +141,23 @@ def test_replay_makes_the_same_picture(done: tuple[Path, str, int]) -> None:
         np.testing.assert_array_equal(saved, edit.image)  # though the run had other company, slots and threads
 
 
+def test_replay_takes_as_many_threads_as_the_run_had(
+    done: tuple[Path, str, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundguide.manipulator
+
+    asked: list[ManipulatorConfig] = []
+
+    class Watched(soundguide.manipulator.Manipulator):
+        def __init__(self, config: ManipulatorConfig) -> None:
+            asked.append(config)
+            super().__init__(config)
+
+    monkeypatch.setattr(soundguide.manipulator, "Manipulator", Watched)
+    replay(str(done[0] / "run.json"), "seed")
+    assert asked[0].num_threads == results(done[0])["seed"]["threads"] > 0
+
+
 def test_replay_refuses_what_has_no_picture(done: tuple[Path, str, int]) -> None:
     with pytest.raises(InvalidEdit, match="did you mean 'seed'"):
         replay(str(done[0]), "sead")

@@ -139,7 +139,7 @@ def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, laten
 
         manipulator = Manipulator(config)
     edited = edit_with_progress(manipulator, prepared)
-    metadata = {"soundguide": _provenance(request, prepared, manipulator.model_digests)}
+    metadata = {"soundguide": _provenance(request, prepared, manipulator.model_digests, threads=edited.threads)}
     files = {output: encode_png(edited.image, metadata=metadata)}
     if strip:
         files[f"{output[:-4]}-strip.png"] = encode_png(_strip(prepared, edited, photo), metadata=metadata)
@@ -150,7 +150,7 @@ def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, laten
     _tell(edited, list(files))
 
 
-def _provenance(request: EditRequest, prepared: PreparedEdit, digests: dict[str, str]) -> str:
+def _provenance(request: EditRequest, prepared: PreparedEdit, digests: dict[str, str], *, threads: int) -> str:
     from soundguide import __version__
     from soundguide.records import EditResult
     from soundguide.stages import provenance
@@ -161,6 +161,7 @@ def _provenance(request: EditRequest, prepared: PreparedEdit, digests: dict[str,
         source_sha256=prepared.source_sha256,
         models=digests,
         version=__version__,
+        threads=threads,
         **dict(request),
     )
     return provenance(result)
