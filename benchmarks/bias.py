@@ -259,15 +259,21 @@ def draw_plot(summary: dict[str, dict[str, dict[str, list[float]]]], path: Path)
 
     figure = Figure(figsize=(10, 3.2), dpi=120, layout="constrained")
     FigureCanvasAgg(figure)
-    for place, name in enumerate(("lean", "drift", "success")):
+    titles = {
+        "lean": "sounds lean to the nuisance (cosine)",
+        "drift": "edits bring the nuisance (0 to 1)",
+        "success": "edits bring the event (share)",
+    }
+    for place, (name, title) in enumerate(titles.items()):
         axes = figure.add_subplot(1, 3, place + 1)
         for kind in KINDS:
             means = [summary[rate][kind][name][0] for rate in summary]
             spreads = [summary[rate][kind][name][1] for rate in summary]
             axes.errorbar(list(summary), means, yerr=spreads, marker="o", capsize=3, label=kind)
-        axes.set_title(name)
+        axes.set_title(title, fontsize=10)
         axes.set_xlabel("events beside their nuisance")
-        axes.legend(fontsize=8)
+        if not place:
+            axes.legend(fontsize=8, loc="upper left")
     figure.savefig(path)
 
 
