@@ -25,10 +25,9 @@ if ROOT not in sys.path:  # run as a file, this folder would be all that Python 
 from pydantic import Field  # noqa: E402
 from rich.console import Console  # noqa: E402
 
-from serve.settings import ReplicaSettings, ServeSettings, ServiceLimits  # noqa: E402
+from serve.settings import ServeSettings  # noqa: E402
 from soundguide.cli.console import wide  # noqa: E402
 from soundguide.command_config import CommandConfig, load_config  # noqa: E402
-from soundguide.config import EditSettings, ManipulatorConfig  # noqa: E402
 from soundguide.errors import InvalidConfig, SoundGuideError  # noqa: E402
 from soundguide.quiet import without_lines  # noqa: E402
 
@@ -36,15 +35,9 @@ _USAGE = "python serve/run.py [--port 8000] [--config F.yaml] [--any.nested.fiel
 _BESIDE_CPUS = 2
 
 
-class RunConfig(CommandConfig):
+class RunConfig(CommandConfig, ServeSettings):
     host: Annotated[str, Field(description="Address to listen on; 0.0.0.0: all, for which set a token.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8000
-    manipulator: Annotated[ManipulatorConfig, Field(description="Models, device and slots.")] = ManipulatorConfig()
-    edit: Annotated[EditSettings, Field(description="Settings of edits; requests override them.")] = EditSettings()
-    replicas: Annotated[ReplicaSettings, Field(description="Processes.")] = ReplicaSettings()
-    limits: Annotated[ServiceLimits, Field(description="Limits.")] = ServiceLimits()
-    token: Annotated[str, Field(description="Secret that clients must send; empty: SOUNDGUIDE_TOKEN, or none.")] = ""
-    cors_origins: Annotated[tuple[str, ...], Field(description="Origins of other sites' pages that may call.")] = ()
 
     @property
     def settings(self) -> ServeSettings:

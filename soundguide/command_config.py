@@ -47,7 +47,9 @@ def load_config(
     kind: type[Config], argv: Sequence[str], *, usage: str | None = None, description: str | None = None
 ) -> Config:
     """Return the configuration of flags over YAML over defaults. Raises `InvalidConfig`; exits for --help."""
-    parser = ArgumentParser(usage=usage, description=description, formatter_class=RawDescriptionHelpFormatter)
+    parser = ArgumentParser(
+        usage=usage, description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
+    )
     parse = partial(_parse_flags, kind)
     flags = CliSettingsSource[Any](kind, cli_parse_args=list(argv), root_parser=parser, parse_args_method=parse)
     given = flags()

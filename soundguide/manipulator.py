@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from soundguide.cache import ContentCache
-from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers
+from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers, require_layers
 from soundguide.errors import InvalidEdit, InvalidImage, InvalidSettings
 from soundguide.images import Pixels
 from soundguide.objective import Run
@@ -248,12 +248,9 @@ class Manipulator:
 
 def _mix_masks(settings: EditSettings, num_ws: int) -> Tensor:
     """Return the share of the text's code in each layer, ``[L, 1]``: Eq. 19, with layer ranges on top (Sec. 4.6)."""
+    require_layers(settings.mix_layers, num_ws)
     share = torch.full((num_ws, 1), settings.mix)
     for first, last, source in parse_mix_layers(settings.mix_layers):
-        if last > num_ws:
-            raise InvalidSettings(
-                f"mix_layers names layer {last}, but this generator has {num_ws}. Use layers 1-{num_ws}."
-            )
         share[first - 1 : last] = float(source == "text")
     return share
 

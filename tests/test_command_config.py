@@ -90,3 +90,7 @@ def test_an_unknown_flag_is_met_with_the_nearest_known(flags: list[str], told: s
 def test_a_wrong_value_is_told_with_where_it_was_written(flags: list[str], places: str, file: Path) -> None:
     file.write_text("edit: {mix: 3}\noutput: o")
     assert refusal("--config", str(file), *flags).partition(": ")[0] == places.replace("FILE", str(file))
+
+
+def test_a_shortened_flag_is_no_flag() -> None:
+    assert "--edit.num_step 3. Did you mean --edit.num_steps" in refusal("--output", "o", "--edit.num_step", "3")
