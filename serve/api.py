@@ -112,7 +112,7 @@ def _add_errors(api: FastAPI) -> None:
 
     @api.exception_handler(RequestValidationError)
     async def fields(request: Request, error: RequestValidationError) -> JSONResponse:
-        found = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {item['msg']}" for item in error.errors())
+        found = "; ".join(f"{'.'.join(map(str, item['loc'][1:]))}: {_plain(item['msg'])}" for item in error.errors())
         return error_reply("InvalidRequest", f"{found:.1000}. See /openapi.json", request_id(request.scope))
 
     @api.exception_handler(HTTPException)
@@ -125,3 +125,8 @@ def _add_errors(api: FastAPI) -> None:
         id = request_id(request.scope)
         logger.error("request %s failed", id, exc_info=error)
         return JSONResponse(error_content("Internal", "the service failed. Its log says why, under this id", id), 500)
+
+
+def _plain(message: str) -> str:
+    """Return what pydantic says in words that a client knows."""
+    return "must be a file (curl -F name=@file)" if "UploadFile" in message else message

@@ -6,6 +6,7 @@ any ingress can watch, re-attach or cancel. *Manipulator* holds the models; edit
 
 from __future__ import annotations
 
+import asyncio
 import math
 import os
 from collections.abc import AsyncGenerator
@@ -20,7 +21,7 @@ from ray.util.metrics import Counter, Gauge, Histogram
 
 from serve.api import build_api
 from serve.engine import Engine
-from serve.live_edits import Event, LiveEdits, LiveLimits, Terms
+from serve.live_edits import Event, LiveEdits, LiveLimits, Terms, Unavailable
 from serve.remote import Remote, answering, streaming
 from serve.settings import ServeSettings
 from soundguide.config import ManipulatorConfig
@@ -32,6 +33,7 @@ from soundguide.validation import describe
 
 LIGHT_CPUS = 0.25  # CPUs that an ingress and the board ask for; they mostly wait
 DRAIN_SECONDS = 30.0  # beside the longest deadline
+READY_SECONDS = 2.0
 _INGRESS_CALLS = 200  # beside the edits themselves: pages, samples, listening
 _COMMON: dict[str, Any] = {"health_check_period_s": 5, "logging_config": {"encoding": "JSON"}}
 
@@ -146,6 +148,9 @@ class BoardReplica:
         async for item in streaming(self._live.watch(id, after=after, stay_seconds=stay_seconds)):
             yield item
 
+    async def drain(self) -> None:
+        await self._live.drain()
+
     async def ends(self, id: str) -> Any:
         return await answering(self._live.ends(id))
 
@@ -172,7 +177,10 @@ class Ingress:
         return build_api(board, engine, facts, self._settings, self._ready, labels_replies=False)
 
     async def _ready(self) -> None:
-        await self._engine.call("ping")
+        try:
+            await asyncio.wait_for(self._engine.call("ping"), READY_SECONDS)
+        except TimeoutError as error:
+            raise Unavailable("no process that edits answers: it starts, or is being replaced. Ask again") from error
 
 
 class _RemoteBoard:

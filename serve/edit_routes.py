@@ -7,9 +7,10 @@ from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from typing import Annotated, Any, Protocol
 
-from fastapi import APIRouter, File, Form, Header, Request, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
+from serve.forms import EVENTS, PNG, only_fields, wanted_form
 from serve.guard import request_id
 from serve.live_edits import Event, Terms
 from serve.replies import (
@@ -26,16 +27,15 @@ from serve.settings import ServiceLimits
 from serve.uploads import Desk, Uploads
 from soundguide.records import EditResult, PreparedEdit
 
-_PNG, _EVENTS = "image/png", "text/event-stream"
 _ERRORS: dict[int | str, dict[str, Any]] = {
-    status: {"model": ErrorReply} for status in (400, 401, 404, 408, 409, 413, 415, 422, 429, 503)
+    status: {"model": ErrorReply} for status in (400, 401, 404, 406, 408, 409, 413, 415, 422, 429, 503)
 }
 _CONTENT = {
     200: {
         "description": "The edit: the picture, its result, or its news, by `Accept`.",
         "content": {
-            _PNG: {"schema": {"type": "string", "format": "binary"}},
-            _EVENTS: {"schema": {"type": "string"}},
+            PNG: {"schema": {"type": "string", "format": "binary"}},
+            EVENTS: {"schema": {"type": "string"}},
         },
     }
 }
@@ -57,7 +57,13 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
     """Return the routes."""
     routes = APIRouter(prefix="/v1/edits", responses=_ERRORS, tags=["edits"])
 
-    @routes.post("", response_model=EditResult, responses=_CONTENT, summary="Edit a picture with a sound")
+    @routes.post(
+        "",
+        response_model=EditResult,
+        responses=_CONTENT,
+        summary="Edit a picture with a sound",
+        dependencies=[Depends(only_fields("audio", "image", "latent", "seed", "settings"))],
+    )
     async def begin(
         request: Request,
         audio: Annotated[UploadFile | None, File(description="Sound file: WAV, FLAC, OGG, MP3, M4A, WebM.")] = None,
@@ -75,8 +81,9 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
 
         `Accept: image/png` gives the picture, `text/event-stream` its news while it changes, JSON the result.
         """
+        form = wanted_form(request)
         asked = await desk.read_edit(Uploads(audio, image, latent), seed, settings)
-        streams = _accepts(request, _EVENTS)
+        streams = form == EVENTS
         terms = Terms(
             deadline_seconds=asked.deadline_seconds,
             preview_every=limits.preview_every if streams else 0,
@@ -97,8 +104,9 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
         last_event_id: Annotated[str, Header(description="Number of the last event that was seen.")] = "",
     ) -> Response:
         """Give its result or picture, 202 with its progress while it runs, or its events after `Last-Event-ID`."""
+        form = wanted_form(request)
         begun, last = await board.ends(id)
-        if _accepts(request, _EVENTS):
+        if form == EVENTS:
             after = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else -1
             events = board.watch(id, after=min(after, 2**31), stay_seconds=limits.stay_seconds)
             return _stream(request, begun, events, models)
@@ -115,14 +123,10 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
     return routes
 
 
-def _accepts(request: Request, kind: str) -> bool:
-    return kind in request.headers.get("accept", "").lower()
-
-
 def _stream(request: Request, begun: Event, events: AsyncGenerator[Event, None], models: Digests) -> Response:
     rendered = event_stream(begun, events, models, request_id(request.scope))
     headers = {**location(begun.id), "Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(rendered, media_type=_EVENTS, headers=headers)
+    return StreamingResponse(rendered, media_type=EVENTS, headers=headers)
 
 
 async def _after(first: Event, events: AsyncGenerator[Event, None]) -> AsyncGenerator[Event, None]:
@@ -143,7 +147,7 @@ async def _outcome(request: Request, events: AsyncGenerator[Event, None], models
 def _answer(request: Request, begun: Event, last: Event, models: Digests) -> Response:
     if last.kind == "error":
         return error_reply(last.error_kind, last.error, request_id(request.scope))
-    if _accepts(request, _PNG):
+    if wanted_form(request) == PNG:
         return picture_reply(begun, last, models)
     result = result_of(begun, last, models)
     return Response(result.model_dump_json(), media_type="application/json", headers=location(begun.id))

@@ -26,6 +26,11 @@ _HEADERS = {
     "permissions-policy": "microphone=(self), camera=(), geolocation=()",
 }
 
+_CHALLENGES = (
+    (b"www-authenticate", b'Basic realm="SoundGuide: any name, the token as the password"'),
+    (b"www-authenticate", b"Bearer"),
+)
+
 
 def request_id(scope: Scope) -> str:
     """Return the id under which a request is logged and answered."""
@@ -66,8 +71,14 @@ class Guard:
             await send(message)
 
         if self._token and scope["path"] not in OPEN_PATHS and not self._may_call(headers):
-            challenge = [(b"www-authenticate", b'Bearer, Basic realm="SoundGuide: any name, the token as password"')]
-            await _refuse(labelled, 401, "send the service's token: Authorization: Bearer TOKEN", id, challenge)
+            # two lines: browsers overlook a Basic challenge behind another one
+            await _refuse(
+                labelled,
+                401,
+                "send the service's token: Authorization: Bearer TOKEN, or as a password",
+                id,
+                _CHALLENGES,
+            )
             return
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length[:20]) > self._max_bytes:
@@ -123,7 +134,7 @@ def kind_of_status(status: int) -> str:
 
 async def _refuse(send: Send, status: int, message: str, id: str, headers: Sequence[tuple[bytes, bytes]] = ()) -> None:
     error = {"kind": kind_of_status(status), "message": message, "request_id": id}
-    body = json.dumps({"error": error}).encode()
+    body = json.dumps({"error": error}, separators=(",", ":")).encode()
     given = [(b"content-type", b"application/json"), (b"content-length", str(len(body)).encode()), *headers]
     await send({"type": "http.response.start", "status": status, "headers": given})
     await send({"type": "http.response.body", "body": body})

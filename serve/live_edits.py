@@ -144,7 +144,7 @@ class LiveEdits:
     async def edit(self, edit: PreparedEdit, terms: Terms) -> AsyncGenerator[Event, None]:
         """Begin an edit, or find the one that began with the same key, and yield its events as `watch` does.
 
-        Raises `TooManyEdits` or `KeyConflict`.
+        Raises `TooManyEdits`, `KeyConflict`, or `Unavailable` while it drains.
         """
         id = self._begin(edit, terms)
         async with aclosing(self.watch(id, stay_seconds=terms.stay_seconds)) as events:
@@ -203,7 +203,9 @@ class LiveEdits:
             if not hmac.compare_digest(known.terms.fingerprint, terms.fingerprint):
                 raise KeyConflict("this Idempotency-Key came before with another request. Use a new key for a new edit")
             return known.id
-        if self._draining or self.num_running >= self.limits.max_edits:
+        if self._draining:
+            raise Unavailable("the service is ending, and takes no more edits. Send the request again in a minute")
+        if self.num_running >= self.limits.max_edits:
             raise TooManyEdits(
                 f"{self.num_running} edits run and wait, and there is room for {self.limits.max_edits}. Try again "
                 f"in {self.limits.retry_seconds} s",

@@ -45,6 +45,13 @@ class Unsupported(SoundGuideError):
 STATUS_OF_KIND[Unsupported.__name__] = 415
 
 
+class NotAcceptable(SoundGuideError):
+    """The client takes none of the forms in which there is an answer."""
+
+
+STATUS_OF_KIND[NotAcceptable.__name__] = 406
+
+
 class ErrorBody(BaseModel):
     """What went wrong, under which request id."""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import os
+import re
 import secrets
 import shutil
 import signal
@@ -14,9 +15,10 @@ import socket
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 ROOT = str(Path(__file__).parents[1])
 if ROOT not in sys.path:  # run as a file, this folder would be all that Python looks into
@@ -32,12 +34,15 @@ from soundguide.errors import InvalidConfig, SoundGuideError  # noqa: E402
 from soundguide.quiet import without_lines  # noqa: E402
 
 _USAGE = "python serve/run.py [--port 8000] [--config F.yaml] [--any.nested.field V]"
+_NAME = "soundguide"
 _BESIDE_CPUS = 2
+_LAST_WORDS_SECONDS = 0.5  # for the last results to reach their clients
 
 
 class RunConfig(CommandConfig, ServeSettings):
     host: Annotated[str, Field(description="Address to listen on; 0.0.0.0: all, for which set a token.")] = "127.0.0.1"
     port: Annotated[int, Field(ge=1, le=65535, description="Port to listen on.")] = 8000
+    metrics_port: Annotated[int, Field(ge=0, le=65535, description="Port of the metrics; 0: any that is free.")] = 0
 
     @property
     def settings(self) -> ServeSettings:
@@ -80,6 +85,7 @@ def run(config: RunConfig, console: Console) -> None:
                 logging_level="warning",
                 runtime_env={"env_vars": {"PYTHONPATH": ROOT}},
                 _temp_dir=folder,
+                **({"_metrics_export_port": config.metrics_port} if config.metrics_port else {}),
             )
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
     for number in (signal.SIGINT, signal.SIGTERM):  # after Ray, which has put a handler of its own there
@@ -87,7 +93,10 @@ def run(config: RunConfig, console: Console) -> None:
     try:
         with console.status("loading the models"):
             serve.start(http_options={"host": config.host, "port": config.port})
-            serve.run(application, name="soundguide", route_prefix="/")
+            try:
+                serve.run(application, name=_NAME, route_prefix="/")
+            except RuntimeError as error:
+                raise InvalidConfig(f"the service did not start: {_reason(serve.status())}") from error
         address = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"
         console.print(f"SoundGuide is at [bold]{address}[/] (Ctrl-C ends it)")
         metrics = ray.nodes()[0]["MetricsExportPort"]
@@ -96,10 +105,22 @@ def run(config: RunConfig, console: Console) -> None:
         )
         stop.wait()
         console.print("finishing the edits that run")
+        # while they are still watched; a deleted application would answer nobody
+        serve.get_deployment_handle("Board", _NAME).drain.remote().result()
+        time.sleep(_LAST_WORDS_SECONDS)
     finally:
-        serve.delete("soundguide")  # when the edits that run are done
+        serve.delete(_NAME)
         ray.shutdown()
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _reason(status: Any) -> str:
+    """Return the last error that a process of the service told, without its traceback."""
+    messages = [deployment.message for deployment in status.applications[_NAME].deployments.values()]
+    errors = [
+        line for message in messages for line in message.splitlines() if re.match(r"[\w.]+(Error|Invalid\w+): ", line)
+    ]
+    return errors[-1].rpartition("soundguide.errors.")[2] if errors else " ".join(messages).strip()[-500:]
 
 
 def _check_port(host: str, port: int) -> None:

@@ -59,7 +59,7 @@ class ServeSettings(Frozen):
         Field(
             max_length=4096,
             description="Secret that clients must send (Authorization: Bearer); empty: the variable SOUNDGUIDE_TOKEN "
-            "of the process that deploys, or none.",
+            "of the process that deploys, which no list of processes shows, or none.",
         ),
     ] = ""
     cors_origins: Annotated[

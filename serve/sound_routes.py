@@ -6,12 +6,13 @@ from functools import lru_cache
 from typing import Annotated, Any, Protocol
 
 import numpy as np
-from fastapi import APIRouter, File, Form, Path, Query, UploadFile
+from fastapi import APIRouter, Depends, File, Form, Path, Query, UploadFile
 from fastapi.responses import Response
 from numpy.typing import NDArray
 from pydantic import BaseModel
+from starlette.exceptions import HTTPException
 
-from serve.live_edits import UnknownEdit
+from serve.forms import only_fields
 from serve.replies import Digests, ErrorReply
 from serve.uploads import Desk
 from soundguide.audio.decode import encode_flac
@@ -70,7 +71,13 @@ def sound_routes(engine: Engine, desk: Desk, models: Digests) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1", responses=_ERRORS)
 
-    @routes.post("/listen", response_model=Listening, tags=["sounds"], summary="Hear what the encoder hears")
+    @routes.post(
+        "/listen",
+        response_model=Listening,
+        tags=["sounds"],
+        summary="Hear what the encoder hears",
+        dependencies=[Depends(only_fields("audio", "top"))],
+    )
     async def listen(
         audio: Annotated[UploadFile, File(description="Sound file.")],
         top: Annotated[int, Form(ge=1, le=1000, description="How many labels.")] = 5,
@@ -86,7 +93,13 @@ def sound_routes(engine: Engine, desk: Desk, models: Digests) -> APIRouter:
             spectrogram=data_uri("image/png", spectrogram_png(waveform)),
         )
 
-    @routes.post("/embeddings", response_model=Embedding, tags=["sounds"], summary="Embed a sound, text or picture")
+    @routes.post(
+        "/embeddings",
+        response_model=Embedding,
+        tags=["sounds"],
+        summary="Embed a sound, text or picture",
+        dependencies=[Depends(only_fields("audio", "image", "text"))],
+    )
     async def embed(
         audio: Annotated[UploadFile | None, File(description="Sound file.")] = None,
         image: Annotated[UploadFile | None, File(description="Picture file.")] = None,
@@ -106,7 +119,7 @@ def sound_routes(engine: Engine, desk: Desk, models: Digests) -> APIRouter:
     def sample(name: Annotated[str, Path(description="One of the samples of /v1/models.")]) -> Response:
         """Give a synthesised sound as FLAC."""
         if name not in SAMPLES:
-            raise UnknownEdit(f"there is no sample {name!r:.80}. /v1/models lists them")
+            raise HTTPException(404, f"there is no sample {name!r:.80}. /v1/models lists them")
         return Response(_sample(name), media_type="audio/flac", headers={"Cache-Control": "max-age=86400"})
 
     @routes.get("/pictures/{seed}", response_class=Response, tags=["pictures"], summary="The picture of a seed")

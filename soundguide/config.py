@@ -6,7 +6,7 @@ import hashlib
 import re
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
 from soundguide.errors import InvalidSettings
 from soundguide.validation import describe
@@ -101,6 +101,11 @@ class EditSettings(Frozen):
         ),
     ] = 0.004
     view_seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the random views of this edit.")] = 0
+
+    @field_validator("text")
+    @classmethod
+    def _strip(cls, text: str) -> str:
+        return text.strip()  # blanks alone are no target
 
     @model_validator(mode="after")
     def _check_ramps_and_layers(self) -> Self:

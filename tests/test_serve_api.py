@@ -162,6 +162,24 @@ def test_a_deadline_ends_an_edit_cleanly(service: Service) -> None:
     assert list(events_of(reply.text))[-1][2]["error"]["kind"] == "DeadlineExceeded"
 
 
+@pytest.mark.parametrize(
+    ("accept", "kind"),
+    [
+        ("", "application/json"),
+        ("*/*", "application/json"),
+        ("text/html, */*;q=0.1", "application/json"),
+        ("image/png;q=0.1, application/json", "application/json"),
+        ("image/*", "image/png"),
+        ("TEXT/event-stream", "text/event-stream; charset=utf-8"),
+    ],
+)
+def test_the_answer_has_the_form_that_the_client_prefers(service: Service, accept: str, kind: str) -> None:
+    data = {"seed": "1", "settings": '{"text": "rain", "num_steps": 0}'}
+    assert post(service, headers={"Accept": accept}, files={}, data=data).headers["content-type"] == kind
+    refused = post(service, headers={"Accept": "image/jpeg"}, data=data)
+    assert refused.status_code == 406 and "image/png" in refused.json()["error"]["message"]
+
+
 def asked(settings: dict[str, Any] | str = "", **files: tuple[str, bytes, str]) -> dict[str, Any]:
     text = settings if isinstance(settings, str) else json.dumps(settings)
     return {"files": files or None, "data": {"seed": "1", "settings": text or "{}"}}
@@ -186,7 +204,22 @@ WRONG = {
     "too many steps": (asked({"num_steps": 5000}, audio=SOUND), 422, "InvalidSettings", "2000 at most"),
     "no such identity": (asked({"lambda_id": 1}, audio=SOUND), 422, "InvalidSettings", "identity"),
     "a long deadline": (asked({"deadline_s": 1e9}, audio=SOUND), 422, "InvalidSettings", "deadline_s"),
-    "an address": ({"data": {"seed": "1", "audio": "http://evil/a.wav"}}, 422, "InvalidRequest", "audio"),
+    "an address": (
+        {"data": {"seed": "1", "audio": "http://evil/a.wav"}},
+        422,
+        "InvalidRequest",
+        "audio: must be a file",
+    ),
+    "a setting as a field": (
+        asked(audio=SOUND) | {"data": {"seed": "1", "text": "a"}},
+        422,
+        "InvalidSettings",
+        "setting",
+    ),
+    "an unknown field": (asked(audio=SOUND) | {"data": {"sead": "1"}}, 422, "InvalidSettings", "no field 'sead'"),
+    "a field twice": (asked(audio=SOUND) | {"data": {"seed": ["1", "2"]}}, 422, "InvalidSettings", "more than once"),
+    "no form": ({"json": {"seed": 1}}, 415, "Unsupported", "Send a form"),
+    "blanks alone": (asked({"text": "  "}), 422, "InvalidSettings", "Send a sound file"),
     "a wrong seed": ({"files": {"audio": SOUND}, "data": {"seed": "-1"}}, 422, "InvalidRequest", "seed"),
     "a huge picture": (
         {"files": {"audio": SOUND, "image": ("a.png", TALL.getvalue(), "image/png")}},
@@ -233,7 +266,7 @@ def test_sounds_texts_and_pictures_embed_into_one_space(
     assert np.allclose(found[1]["embedding"], single.world.embed_text("rain").numpy(), atol=1e-5)
     assert found[0]["model"] == single.model_digests["audio"] and found[1]["model"] == found[2]["model"]
     assert post(service, "/v1/embeddings", data={"text": "a"}, files={"audio": SOUND}).status_code == 422
-    assert post(service, "/v1/embeddings").status_code == 422
+    assert post(service, "/v1/embeddings", data={"text": ""}).status_code == 422
 
 
 def test_the_picture_of_a_seed_is_where_its_edit_starts(service: Service) -> None:

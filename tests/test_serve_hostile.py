@@ -240,7 +240,7 @@ def test_thousands_of_hostile_uploads_harm_nothing(service: Service) -> None:
 
     codes = run(work, seconds=400)
     assert sum(codes.values()) == NUM_UPLOADS
-    assert codes[200] > 20 and codes[422] > 500  # both doors were open
+    assert codes[200] > 5 and codes[422] > 500  # both doors were open
     assert service.board.num_running == 0 and service.engine.manipulator.load.num_running == 0
 
 

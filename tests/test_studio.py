@@ -11,14 +11,19 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import uvicorn
 from PIL import Image
+from service import start
 
+from serve.engine import Engine
 from soundguide.audio.decode import encode_wav
+from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
 
 playwright = pytest.importorskip("playwright.sync_api", reason="needs a browser driver: pip install playwright")
@@ -37,20 +42,14 @@ GIVE = """([data, name, type, how]) => {
 
 
 @pytest.fixture(scope="module")
-def address() -> Iterator[str]:
-    """Serve the miniature on loopback, in a thread of this process; return the address."""
-    import uvicorn
+def miniature() -> Engine:
+    return Engine(ManipulatorConfig())
 
-    from serve.api import build_api
-    from serve.engine import Engine
-    from serve.live_edits import LiveEdits
-    from serve.settings import ServeSettings
-    from soundguide.model_facts import read_model_facts
 
-    settings = ServeSettings()
-    engine = Engine(settings.manipulator)
-    board = LiveEdits(engine.run, settings.limits.live)
-    api = build_api(board, engine, read_model_facts(settings.manipulator), settings, engine.ping)
+@contextmanager
+def serving(engine: Engine, **settings: Any) -> Iterator[str]:
+    """Serve an engine on loopback, in a thread of this process; give the address."""
+    api = start(engine, **{"edit": EditSettings(), **settings}).api
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
@@ -62,6 +61,12 @@ def address() -> Iterator[str]:
     yield f"http://127.0.0.1:{port}/"
     server.should_exit = True
     thread.join(20)
+
+
+@pytest.fixture(scope="module")
+def address(miniature: Engine) -> Iterator[str]:
+    with serving(miniature) as found:
+        yield found
 
 
 @pytest.fixture(scope="module")
@@ -320,3 +325,15 @@ def test_the_page_asks_no_other_server_for_anything(browser: Any, address: str) 
     page.wait_for_selector("#heard li")
     context.close()
     assert asked and all(url.startswith((address, "data:", "blob:")) for url in asked)
+
+
+def test_a_service_with_a_token_asks_for_it_as_a_password(browser: Any, miniature: Engine) -> None:
+    with serving(miniature, token="s3cret x") as closed:
+        context = browser.new_context(http_credentials={"username": "me", "password": "s3cret x"})
+        page = context.new_page()
+        assert page.goto(closed).status == 200
+        page.wait_for_selector("#heard li")  # scripts, samples and calls carry it too
+        context.close()
+        context = browser.new_context(http_credentials={"username": "me", "password": "wrong"})
+        assert context.new_page().goto(closed).status == 401
+        context.close()
