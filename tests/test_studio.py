@@ -218,6 +218,7 @@ def test_photos_and_sounds_are_uploaded_dropped_and_pasted(page: Any) -> None:
     page.click("#edit")
     until(page, "document.getElementById('phase').textContent.toLowerCase().includes('photo')")  # it is found first
     page.wait_for_selector("#compare", state="visible")
+    assert page.inner_text("#before") == "Before, as painted"
     shown = page.get_attribute("#source-picture", "src")
     page.evaluate(GIVE, [encoded(photograph()), "image.jpg", "image/jpeg", "paste"])
     until(page, f"document.getElementById('source-picture').getAttribute('src') !== {json.dumps(shown)}")
@@ -249,6 +250,14 @@ def test_what_cannot_be_heard_is_told_with_what_to_do_and_the_last_sound_stays(p
     assert "sound" in page.inner_text("#error").lower() and page.is_enabled("#edit")
     page.click("[data-sample='raining']")
     page.wait_for_selector("#error", state="hidden")
+
+
+def test_a_picture_beyond_the_limits_is_refused_when_it_is_chosen(page: Any) -> None:
+    tall = io.BytesIO()
+    Image.new("1", (8000, 6000)).save(tall, "PNG")
+    page.set_input_files("#upload-image", {"name": "tall.png", "mimeType": "image/png", "buffer": tall.getvalue()})
+    page.wait_for_selector("#error", state="visible")
+    assert "8000 x 6000" in page.inner_text("#error") and "scene 28" in page.inner_text("#status").lower()
 
 
 def test_a_full_service_is_asked_again_when_it_says(page: Any) -> None:

@@ -45,10 +45,20 @@ export function createSource({ limits, onChange, onProblem }) {
           `it has ${Math.ceil(file.size / MIB)} MiB, and ${limits.max_image_mib} are allowed. Scale it down or compress it`,
         ),
       );
-    } else if (!(await canShow(file))) {
+      return;
+    }
+    const size = await sizeOf(file);
+    if (!size) {
       onProblem(
         "The picture cannot be opened",
         new Error("this browser reads no picture in it. Export it as PNG, JPEG or WebP and choose it again"),
+      );
+    } else if (size.width * size.height > limits.max_image_pixels) {
+      onProblem(
+        "The picture is too large",
+        new Error(
+          `it has ${size.width} x ${size.height} pixels, and ${limits.max_image_pixels} are allowed. Scale it down`,
+        ),
       );
     } else {
       show({ kind: "photo", photo: file, title: file.name || "pasted picture" });
@@ -77,14 +87,15 @@ export function createSource({ limits, onChange, onProblem }) {
   };
 }
 
-async function canShow(file) {
+/** The width and height of a picture file; null where this browser reads none in it. */
+async function sizeOf(file) {
   const probe = new Image();
   probe.src = URL.createObjectURL(file);
   try {
     await probe.decode();
-    return true;
+    return { width: probe.naturalWidth, height: probe.naturalHeight };
   } catch {
-    return false;
+    return null;
   } finally {
     URL.revokeObjectURL(probe.src);
   }

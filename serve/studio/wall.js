@@ -89,6 +89,8 @@ export function createWall({ onOnward, onProblem }) {
       byId("download").href = result.edited_image;
       byId("download").download = fileName(entry);
       label(entryTitle(entry), `On ${entry.source.title}`);
+      // what stands before is the generator's likeness of a photo, not the photo
+      byId("before").textContent = entry.source.kind === "photo" ? "Before, as painted" : "Before";
       edited.alt = `${capital(entry.source.title)}, edited with ${entryTitle(entry)}`;
       await Promise.all([
         showPicture(byId("source-picture"), result.source_image),
