@@ -34,6 +34,7 @@ from soundguide.validation import describe
 LIGHT_CPUS = 0.25  # CPUs that an ingress and the board ask for; they mostly wait
 DRAIN_SECONDS = 30.0  # beside the longest deadline
 READY_SECONDS = 2.0
+_UPSCALE_SECONDS = 5.0  # for which edits must have waited: a process takes longer to load its models
 _INGRESS_CALLS = 200  # beside the edits themselves: pages, samples, listening
 _COMMON: dict[str, Any] = {"health_check_period_s": 5, "logging_config": {"encoding": "JSON"}}
 
@@ -58,6 +59,7 @@ def build(args: dict[str, Any] | ServeSettings | None = None) -> Application:
             min_replicas=replicas.min_manipulators,
             initial_replicas=replicas.min_manipulators,
             max_replicas=max(replicas.min_manipulators, replicas.max_manipulators),
+            upscale_delay_s=_UPSCALE_SECONDS,
             policy=AutoscalingPolicy(policy_function=replicas_for_slots_wanted),
         ),
     ).bind(settings.manipulator)

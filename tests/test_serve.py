@@ -236,6 +236,40 @@ def test_a_service_that_ends_finishes_what_runs(address: str) -> None:
     run(work)
 
 
+@pytest.mark.slow
+def test_a_second_process_starts_when_edits_wait(local_ray: None, tiny_models: ManipulatorConfig) -> None:
+    """After the test that takes the first application away: there is one address."""
+    from ray import serve
+
+    from serve.app import build
+
+    models = {**tiny_models.model_dump(), "num_slots": 1, "device": "cpu"}
+    replicas = {"min_manipulators": 1, "max_manipulators": 2, "cpus": 0.25}
+    port = free_port()
+    serve.shutdown()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    serve.run(build({"manipulator": models, "replicas": replicas, "limits": {"max_steps": 10_000}}), name="soundguide")
+
+    async def work() -> None:
+        async with client(f"http://127.0.0.1:{port}") as service:
+            parts: dict[str, Any] = {
+                "files": {"audio": SOUND},
+                "data": {"seed": "3", "settings": '{"num_steps": 10000}'},
+            }
+            edits = [asyncio.ensure_future(service.post("/v1/edits", headers=PNG, **parts)) for _ in range(6)]
+            for _ in range(180):
+                if len(manipulators()) == 2:
+                    break
+                await asyncio.sleep(0.5)
+            assert len(manipulators()) == 2
+            for edit in edits:
+                edit.cancel()
+            await asyncio.gather(*edits, return_exceptions=True)
+
+    run(work, seconds=120)
+    serve.shutdown()
+
+
 def test_the_config_file_has_no_key_that_nobody_reads() -> None:
     from ray.serve.schema import (
         DeploymentSchema,
