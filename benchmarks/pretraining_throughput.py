@@ -11,6 +11,7 @@ import argparse
 import json
 import os
 import platform
+import secrets
 import statistics
 import sys
 import tempfile
@@ -21,6 +22,8 @@ import torch
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "jobs"))
+# Before Ray is imported, which reads it then: the job itself sets it later.
+os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 import pretrain_encoder  # noqa: E402
 from pretrain_worker import ahead  # noqa: E402
