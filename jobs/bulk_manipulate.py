@@ -17,9 +17,7 @@ from rich.table import Table
 
 from data_pipeline import PoolConfig, connect, stream_rows
 from error_summary import add_common_errors
-from job_config import JobConfig, exit_code_of, is_submitted, place_output
-from soundguide.cli.console import wide
-from soundguide.command_config import load_config
+from job_config import JobConfig, is_submitted, place_output, run_job
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
 from soundguide.model_facts import ModelFacts, absolute_models, read_model_facts
@@ -117,9 +115,7 @@ def show(console: Console, summary: Facts, rows: pa.Table, index: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
-    return exit_code_of(
-        lambda: run(load_config(BulkConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
-    )
+    return run_job(run, BulkConfig, argv, usage=_USAGE, description=str(__doc__))
 
 
 def _place(config: BulkConfig) -> BulkConfig:

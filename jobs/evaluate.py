@@ -24,10 +24,8 @@ from rich.console import Console
 from rich.progress import track
 from rich.table import Table
 
-from job_config import JobConfig, exit_code_of, place_output
+from job_config import JobConfig, place_output, run_job
 from soundguide import __version__
-from soundguide.cli.console import wide
-from soundguide.command_config import load_config
 from soundguide.errors import InvalidConfig, InvalidManifest
 from soundguide.evaluation.measures import (
     EvaluationSettings,
@@ -149,9 +147,7 @@ def show(console: Console, report: dict[str, Any], output: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
-    return exit_code_of(
-        lambda: run(load_config(EvaluateConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
-    )
+    return run_job(run, EvaluateConfig, argv, usage=_USAGE, description=str(__doc__))
 
 
 def _models(config: EvaluateConfig) -> tuple[SwinAudioEncoder, OpenClipEncoder, dict[str, str]]:

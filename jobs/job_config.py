@@ -2,12 +2,14 @@
 
 import os
 import sys
-from collections.abc import Callable
-from typing import Annotated, Literal
+from collections.abc import Callable, Sequence
+from typing import Annotated, Literal, TypeVar
 
 from pydantic import Field
+from rich.console import Console
 
-from soundguide.command_config import CommandConfig
+from soundguide.cli.console import wide
+from soundguide.command_config import CommandConfig, load_config
 from soundguide.errors import InvalidConfig, InvalidProgram
 from soundguide.storage import StorageConfig, resolve_uri
 
@@ -22,6 +24,16 @@ class JobConfig(CommandConfig):
     def shows_bars(self) -> bool:
         """Whether to draw progress bars."""
         return sys.stdout.isatty() if self.progress == "auto" else self.progress == "on"
+
+
+Config = TypeVar("Config", bound=JobConfig)
+
+
+def run_job(
+    run: Callable[[Config, Console], int], kind: type[Config], argv: Sequence[str], *, usage: str, description: str
+) -> int:
+    """Run a job with the settings in `argv`; return its exit code, as `exit_code_of` does."""
+    return exit_code_of(lambda: run(load_config(kind, argv, usage=usage, description=description), wide(Console())))
 
 
 def exit_code_of(program: Callable[[], int]) -> int:

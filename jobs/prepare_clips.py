@@ -39,16 +39,14 @@ from rich.table import Table
 
 from data_pipeline import PoolConfig, connect, stream_rows
 from error_summary import add_common_errors
-from job_config import JobConfig, exit_code_of, is_submitted, place_output
+from job_config import JobConfig, is_submitted, place_output, run_job
 from soundguide import __version__
-from soundguide.cli.console import wide
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.facts import EmbedderConfig, EncoderFacts, read_encoder_facts
 from soundguide.clips.shards import open_shards, reconcile_clips, weak_partners_uri
 from soundguide.clips.sources import ClipRequests, Files, read_audioset, read_plain, read_vggsound
 from soundguide.clips.splits import SPLITS
 from soundguide.clips.weak_partners import write_tables
-from soundguide.command_config import load_config
 from soundguide.models.manifest import MINIATURE
 from soundguide.run_folder import Facts, RunFolder, describe_run
 from soundguide.storage import Storage, resolve_uri
@@ -206,9 +204,7 @@ def show(console: Console, summary: Facts, rows: pa.Table, output: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
-    return exit_code_of(
-        lambda: run(load_config(ClipsConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
-    )
+    return run_job(run, ClipsConfig, argv, usage=_USAGE, description=str(__doc__))
 
 
 def _place(config: ClipsConfig) -> ClipsConfig:

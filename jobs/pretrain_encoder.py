@@ -24,13 +24,11 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import connect
-from job_config import exit_code_of, is_submitted, place_output
+from job_config import is_submitted, place_output, run_job
 from pretrain_config import PretrainConfig, check_fit
 from soundguide import __version__
-from soundguide.cli.console import wide
 from soundguide.clips.shards import weak_partners_uri
 from soundguide.clips.splits import TRAIN, VALIDATION
-from soundguide.command_config import load_config
 from soundguide.errors import InvalidConfig, OutputConflict
 from soundguide.models.manifest import MINIATURE, read_config, resolve_model
 from soundguide.pretraining.prepared_set import PreparedSet, read_prepared_set
@@ -189,9 +187,7 @@ def show(console: Console, record: Facts, output: str) -> None:
 
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
-    return exit_code_of(
-        lambda: run(load_config(PretrainConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
-    )
+    return run_job(run, PretrainConfig, argv, usage=_USAGE, description=str(__doc__))
 
 
 def _plan(config: PretrainConfig, clips: PreparedSet, *, on_gpu: bool, num_steps: int) -> "Plan":

@@ -169,9 +169,8 @@ class Speedometer:
 def _reader(plan: Plan) -> BatchReader:
     table = None
     if plan.settings.loss.weak_pairs and plan.partners:
-        cache = (
-            Path(tempfile.gettempdir()) / f"soundguide-partners-{os.getuid()}"
-        )  # another user's could not be written
+        # a folder that another user made could not be written
+        cache = Path(tempfile.gettempdir()) / f"soundguide-partners-{os.getuid()}"
         table = WeakPartners(fetch_table(plan.partners, plan.storage, cache=cache))
     return BatchReader(
         plan.labels,

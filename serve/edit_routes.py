@@ -10,7 +10,7 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Depends, File, Form, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serve.forms import EVENTS, PNG, only_fields, wanted_form
+from serve.forms import EVENTS, JSON, PNG, only_fields, wanted_form
 from serve.guard import request_id
 from serve.live_edits import Event, Terms
 from serve.replies import (
@@ -93,7 +93,7 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
         )
         events = board.edit(asked.edit, terms)
         if not streams:
-            return await _until_left(request, _outcome(request, events, models))
+            return await _until_left(request, _outcome(request, form, events, models))
         begun = await anext(events)
         return _stream(request, begun, _after(begun, events), models)
 
@@ -113,7 +113,7 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
         if last.kind in ("begun", "progress"):
             running = {"id": id, "status": "running", "progress": progress_of(last)}
             return JSONResponse(running, 202, {"Retry-After": "1"})
-        return _answer(request, begun, last, models)
+        return _answer(request, form, begun, last, models)
 
     @routes.delete("/{id}", summary="Cancel an edit")
     async def cancel(id: str) -> dict[str, bool]:
@@ -136,21 +136,21 @@ async def _after(first: Event, events: AsyncGenerator[Event, None]) -> AsyncGene
             yield event
 
 
-async def _outcome(request: Request, events: AsyncGenerator[Event, None], models: Digests) -> Response:
+async def _outcome(request: Request, form: str, events: AsyncGenerator[Event, None], models: Digests) -> Response:
     async with aclosing(events):
         begun = last = await anext(events)
         async for event in events:
             last = event
-    return _answer(request, begun, last, models)
+    return _answer(request, form, begun, last, models)
 
 
-def _answer(request: Request, begun: Event, last: Event, models: Digests) -> Response:
+def _answer(request: Request, form: str, begun: Event, last: Event, models: Digests) -> Response:
     if last.kind == "error":
         return error_reply(last.error_kind, last.error, request_id(request.scope))
-    if wanted_form(request) == PNG:
+    if form == PNG:
         return picture_reply(begun, last, models)
     result = result_of(begun, last, models)
-    return Response(result.model_dump_json(), media_type="application/json", headers=location(begun.id))
+    return Response(result.model_dump_json(), media_type=JSON, headers=location(begun.id))
 
 
 async def _until_left(request: Request, answer: Any) -> Response:

@@ -82,19 +82,8 @@ def error_content(kind: str, message: str, request_id: str) -> dict[str, Any]:
 
 def result_of(begun: Event, done: Event, models: Digests) -> EditResult:
     """Return the result of a finished edit; files are data URIs."""
-    assert begun.prepared is not None and done.edit is not None
-    row, prepared = done.edit.to_row(), begun.prepared
-    result = EditResult(
-        id=done.id,
-        status="ok",
-        seed=prepared.seed,
-        settings=prepared.settings,
-        sound_sha256=prepared.sound_sha256,
-        source_sha256=prepared.source_sha256,
-        models=models,
-        version=__version__,
-        **{name: row[name] for name in MEASURES},
-    )
+    assert done.edit is not None
+    result = _described(begun, done, models)
     metadata = {"soundguide": provenance(result)}
     return result.model_copy(
         update={
@@ -108,9 +97,25 @@ def result_of(begun: Event, done: Event, models: Digests) -> EditResult:
 def picture_reply(begun: Event, done: Event, models: Digests) -> Response:
     """Return the edited picture as PNG with its provenance."""
     assert done.edit is not None
-    result = result_of(begun, done, models)
-    png = encode_png(done.edit.image, metadata={"soundguide": provenance(result)})
+    png = encode_png(done.edit.image, metadata={"soundguide": provenance(_described(begun, done, models))})
     return Response(png, media_type="image/png", headers=location(done.id))
+
+
+def _described(begun: Event, done: Event, models: Digests) -> EditResult:
+    """Return the result of a finished edit without its files."""
+    assert begun.prepared is not None and done.edit is not None
+    row, prepared = done.edit.to_row(), begun.prepared
+    return EditResult(
+        id=done.id,
+        status="ok",
+        seed=prepared.seed,
+        settings=prepared.settings,
+        sound_sha256=prepared.sound_sha256,
+        source_sha256=prepared.source_sha256,
+        models=models,
+        version=__version__,
+        **{name: row[name] for name in MEASURES},
+    )
 
 
 def location(id: str) -> dict[str, str]:
