@@ -11,7 +11,6 @@ import argparse
 import json
 import os
 import platform
-import secrets
 import statistics
 import sys
 import tempfile
@@ -20,10 +19,11 @@ from pathlib import Path
 
 import torch
 
+from soundguide.private_ray import prepare_environment
+
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "jobs"))
-# Before Ray is imported, which reads it then: the job itself sets it later.
-os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+prepare_environment(local=True)
 
 import pretrain_encoder  # noqa: E402
 from pretrain_worker import ahead  # noqa: E402

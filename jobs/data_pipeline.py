@@ -3,7 +3,6 @@
 import logging
 import math
 import os
-import secrets
 import shutil
 import socket
 import sys
@@ -19,10 +18,10 @@ from job_config import is_submitted
 from soundguide.clips.facts import EmbedderConfig
 from soundguide.config import Frozen, ManipulatorConfig
 from soundguide.errors import InvalidConfig
+from soundguide.private_ray import LOG_LEVEL_NOTE, prepare_environment
 from soundguide.quiet import without_lines
 from soundguide.run_folder import RunFolder
 
-LOG_LEVEL_NOTE = "Set ray log level from environment"  # with which Ray answers to RAY_BACKEND_LOG_LEVEL
 _BLOCKS_PER_ACTOR = 4  # at least, so that no actor idles while another works through its last block
 LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
 _BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
@@ -61,16 +60,10 @@ def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
 
     `actor_cpus`: what the job's own actors will ask for, all together; a private Ray counts so many CPUs and some more.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
     local = not address and not is_submitted()
-    if local and "RAY_AUTH_MODE" not in os.environ:  # a token of our own, or Ray writes one into the home folder
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
-    if local:  # Ray's workers stand back behind everything else by default, and starve on a busy machine
-        os.environ.setdefault("RAY_worker_niceness", "0")
+    prepare_environment(local=local)
+    if local:
         os.environ.setdefault("RAY_DATA_PARQUET_FOOTER_NUM_ACTORS", "1")  # of 32, which would fill a small machine
-    # Ray's C++ side reports as an error what every pool of actors does; what stops a job arrives as an exception.
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     import ray
 
     if ray.is_initialized():  # by whoever called us

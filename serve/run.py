@@ -8,7 +8,6 @@ from __future__ import annotations
 import logging
 import os
 import re
-import secrets
 import shutil
 import signal
 import socket
@@ -31,6 +30,7 @@ from serve.settings import ServeSettings  # noqa: E402
 from soundguide.cli.console import wide  # noqa: E402
 from soundguide.command_config import CommandConfig, load_config  # noqa: E402
 from soundguide.errors import InvalidConfig, SoundGuideError  # noqa: E402
+from soundguide.private_ray import LOG_LEVEL_NOTE, prepare_environment  # noqa: E402
 from soundguide.quiet import without_lines  # noqa: E402
 
 _USAGE = "python serve/run.py [--port 8000] [--config F.yaml] [--any.nested.field V]"
@@ -59,13 +59,8 @@ def run(config: RunConfig, console: Console) -> None:
     """Serve until this process is told to end. Raises `InvalidConfig`."""
     stop = threading.Event()
     _check_port(config.host, config.port)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
-    os.environ.setdefault("RAY_worker_niceness", "0")
-    os.environ.setdefault("RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO", "0")
+    prepare_environment(local=True)
     os.environ.setdefault("RAY_SERVE_LOG_TO_STDERR", "0")
-    if "RAY_AUTH_MODE" not in os.environ:  # a token of our own, or Ray writes one into the home folder
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
     with console.status("starting Ray"):
         import ray
         from ray import serve
@@ -76,7 +71,7 @@ def run(config: RunConfig, console: Console) -> None:
         folder = tempfile.mkdtemp(prefix="sg-serve-", dir="/tmp")
         replicas = config.replicas
         cpus = _BESIDE_CPUS + replicas.num_ingress + replicas.max_manipulators * max(1, round(replicas.cpus))
-        with without_lines("Set ray log level from environment"):
+        with without_lines(LOG_LEVEL_NOTE):
             ray.init(
                 address="local",
                 num_cpus=max(cpus, os.cpu_count() or 1),

@@ -18,6 +18,7 @@ from soundguide.audio.decode import Samples, decode_audio
 from soundguide.config import EditSettings
 from soundguide.errors import InvalidAudio, InvalidImage, InvalidSettings
 from soundguide.images import Pixels, decode_image
+from soundguide.latents import MAX_LATENT_MIB
 from soundguide.model_facts import ModelFacts
 from soundguide.records import PreparedEdit
 from soundguide.sheet_media import RATE_HZ
@@ -26,7 +27,6 @@ from soundguide.stages import EditPreparer
 Decoded = TypeVar("Decoded")
 
 _MIB = 2**20
-_MAX_LATENT_MIB = 16
 _ANY_TYPES = ("application/octet-stream", "application/ogg", "")
 _SOUND_TYPES, _PICTURE_TYPES = ("audio/", "video/"), ("image/",)
 _AT_ONCE = 2  # files decoded side by side in one process: decoding must not take the models' cores, or all memory
@@ -120,7 +120,7 @@ class Desk:
         kinds, mib, error = {
             "audio": (_SOUND_TYPES, sources.max_sound_mib, InvalidAudio),
             "image": (_PICTURE_TYPES, sources.max_image_mib, InvalidImage),
-            "latent": ((), _MAX_LATENT_MIB, InvalidSettings),
+            "latent": ((), MAX_LATENT_MIB, InvalidSettings),
         }[name]
         kind = (file.content_type or "").partition(";")[0].strip().lower()
         if kind not in _ANY_TYPES and not kind.startswith(tuple(kinds)):

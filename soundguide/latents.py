@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from soundguide.errors import InvalidLatent
 
+MAX_LATENT_MIB = 16  # of a file; the codes of the largest generators take 40 KiB
+
 _KEY = "ws"
 _REMEDY = f"Give the key {_KEY!r} of a .safetensors file, or a .npy file, as an earlier edit wrote it"
 

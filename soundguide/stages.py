@@ -22,7 +22,7 @@ from soundguide.audio.decode import AudioLimits, iter_audio
 from soundguide.config import EditSettings, Frozen, require_layers
 from soundguide.errors import InvalidAudio, InvalidEdit, InvalidSettings
 from soundguide.images import ImageLimits, decode_image, encode_png
-from soundguide.latents import decode_latent, encode_latent
+from soundguide.latents import MAX_LATENT_MIB, decode_latent, encode_latent
 from soundguide.manifest import OVERRIDES
 from soundguide.model_facts import ModelFacts
 from soundguide.records import EditRequest, EditResult, ManipulatedEdit, PreparedEdit, Row
@@ -31,7 +31,7 @@ from soundguide.tables import MEASURES, prepared_row, prepared_table, raw_reques
 from soundguide.validation import describe
 
 _MIB = 2**20
-_MAX_LATENT_BYTES = 16 * _MIB
+
 _NUM_VERDICTS = 4096
 _verdicts: OrderedDict[tuple[str, int, AudioLimits], str] = OrderedDict()
 
@@ -81,7 +81,7 @@ class EditPreparer:
         limits = self.limits
         sound = self._read(request.audio, limits.max_sound_mib * _MIB)
         photo = self._read(request.image, limits.max_image_mib * _MIB)
-        latent = self._read(request.latent, _MAX_LATENT_BYTES)
+        latent = self._read(request.latent, MAX_LATENT_MIB * _MIB)
         return self.check(request.id, request.settings, sound=sound, seed=request.seed, photo=photo, latent=latent)
 
     def check(

@@ -138,6 +138,16 @@ class KilledOnce:
             yield batch
 
 
+def kill_once(patched: pytest.MonkeyPatch, marker: Path) -> None:
+    """Make a worker die once, in the middle of the second epoch; what is patched travels to it."""
+    import test_pretrain_job
+    from ray import cloudpickle
+
+    cloudpickle.register_pickle_by_value(test_pretrain_job)
+    patched.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
+    patched.setattr(pretrain_worker, "batches_of", KilledOnce(marker))
+
+
 def test_a_killed_worker_costs_no_sample_and_little_loss(
     done: Path,
     tiny_models: ManipulatorConfig,
@@ -145,12 +155,7 @@ def test_a_killed_worker_costs_no_sample_and_little_loss(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import test_pretrain_job
-    from ray import cloudpickle
-
-    cloudpickle.register_pickle_by_value(test_pretrain_job)
-    monkeypatch.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-    monkeypatch.setattr(pretrain_worker, "batches_of", KilledOnce(tmp_path / "killed"))
+    kill_once(monkeypatch, tmp_path / "killed")
     changes = {"workers.num_workers": 2, "checkpoint_steps": 1}  # so that it goes on in the middle of an epoch
     assert pretrain_encoder.main(flags(tiny_models, prepared, tmp_path / "out", **changes)) == 0
     assert (tmp_path / "killed").exists()
@@ -167,16 +172,12 @@ def test_the_same_command_goes_on_with_a_run_that_failed(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import test_pretrain_job
-    from ray import cloudpickle
     from ray.train import WorkerGroupError
 
-    cloudpickle.register_pickle_by_value(test_pretrain_job)
     changes = {"checkpoint_steps": 1, "workers.max_failures": 0}
     again = flags(tiny_models, prepared, tmp_path / "out", **changes)
     with monkeypatch.context() as patched:
-        patched.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-        patched.setattr(pretrain_worker, "batches_of", KilledOnce(tmp_path / "killed"))
+        kill_once(patched, tmp_path / "killed")
         with pytest.raises(WorkerGroupError):
             pretrain_encoder.main(again)
     assert record(tmp_path / "out")["status"] == "running" and not (tmp_path / "out" / "encoder").exists()

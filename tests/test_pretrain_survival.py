@@ -15,10 +15,9 @@ import pytest
 from bulk_runs import ROOT
 from prepared_clips import write_prepared
 from rich.console import Console
-from test_pretrain_job import BATCH, STEPS, KilledOnce, flags, log_lines, record
+from test_pretrain_job import BATCH, STEPS, flags, kill_once, log_lines, record
 
 import pretrain_encoder
-import pretrain_worker
 from soundguide.config import ManipulatorConfig
 from soundguide.models.checkpoint import load_model
 from soundguide.run_folder import RunFolder
@@ -38,15 +37,11 @@ def test_other_workers_go_on_with_the_epoch_that_was_cut(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    import test_pretrain_job
-    from ray import cloudpickle
     from ray.train import WorkerGroupError
 
-    cloudpickle.register_pickle_by_value(test_pretrain_job)
     output, changes = tmp_path / "out", {"checkpoint_steps": 1, "workers.max_failures": 0}
     with monkeypatch.context() as patched:
-        patched.setenv("RAY_TRAIN_HEALTH_CHECK_INTERVAL_S", "0.5")
-        patched.setattr(pretrain_worker, "batches_of", KilledOnce(tmp_path / "killed"))
+        kill_once(patched, tmp_path / "killed")
         with pytest.raises(WorkerGroupError):
             pretrain_encoder.main(flags(tiny_models, prepared, output, **changes))
     assert pretrain_encoder.main(flags(tiny_models, prepared, output, **changes, **{"workers.num_workers": 2})) == 0

@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from soundguide.records import EditRequest, ManipulatedEdit, PreparedEdit
 
 OUT_OF_DOMAIN = 0.08  # mean absolute error of an inversion, 0..1, above which the likeness is lost
-MAX_LATENT_MIB = 16
 
 _EPILOG = examples(
     ("let it rain over picture 7", "edit rain.wav --seed 7 -o rainy.png"),
@@ -119,7 +118,7 @@ def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, laten
     """Check all input before any model is loaded; then load, edit, write and tell."""
     from soundguide.cli.console import err
     from soundguide.images import encode_png
-    from soundguide.latents import encode_latent
+    from soundguide.latents import MAX_LATENT_MIB, encode_latent
     from soundguide.model_facts import read_model_facts
     from soundguide.stages import EditPreparer, SourceLimits
     from soundguide.storage import Storage
