@@ -4,9 +4,9 @@
   python benchmarks/intensity.py --sources 2     # a look
   python benchmarks/intensity.py --audio DIR     # another sound encoder
 
-Rain, wind, waves, fire and thunder each edit every source with each of the sounds. Strength is how far the independent
-reader's score of the event rises, mean over the sources. Reported: Spearman's correlation of strength with gain and
-with intensity, for each event and on average (target: at least 0.8).
+Rain, wind, waves, fire and thunder each edit every source with each of the sounds. Strength is the intensity
+of the event, 0 to 1, that the independent reader sees in the edit, mean over the sources. Reported: Spearman's
+correlation of strength with gain and with intensity, for each event and on average (target: at least 0.8).
 
 Writes benchmarks/results/intensity.json and docs/images/intensity.png: a row for each event and way, strengths rising
 from left to right.
@@ -68,11 +68,9 @@ def trials_of(event: str, way: str, seeds: list[int], seconds: float) -> list[Tr
 
 
 def strengths(judge: Judge, outcomes: list[Outcome], event: str, num_sources: int) -> list[float]:
-    """Return the mean rise of the event's score for each strength, in spreads over scenes without it."""
-    before = judge.read(stacked([outcome.source for outcome in outcomes])).logits
-    after = judge.read(stacked([outcome.edited for outcome in outcomes])).logits
-    rises = judge.rises(before, after)[:, LABELS.index(event)]
-    return [float(rise) for rise in rises.reshape(-1, num_sources).mean(1)]
+    """Return the event's intensity in the edits, 0..1, mean over the sources, for each strength of the sound."""
+    seen = judge.read(stacked([outcome.edited for outcome in outcomes])).logits[:, LABELS.index(event)].sigmoid()
+    return [float(intensity) for intensity in seen.reshape(-1, num_sources).mean(1)]
 
 
 def draw_strip(rows: list[tuple[str, list[Outcome]]], path: Path) -> None:
@@ -116,7 +114,9 @@ def main() -> None:
                 rho = float(spearmanr(range(len(rising)), rising).statistic)
                 found[way][event] = {"spearman": rho, "strengths": rising}
                 rows.append((f"{event}\nby {way}", outcomes[:: options.sources]))
-                progress.print(f"{event:<18} by {way:<10} {rho:+.2f}   {' '.join(f'{rise:.1f}' for rise in rising)}")
+                progress.print(
+                    f"{event:<18} by {way:<10} {rho:+.2f}   {' '.join(f'{strength:.2f}' for strength in rising)}"
+                )
     mean = {way: float(np.mean([float(str(row["spearman"])) for row in found[way].values()])) for way in found}
     machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     record = {"sources": options.sources, "mean_spearman": mean, "events": found, "models": manipulator.model_digests}

@@ -47,6 +47,15 @@ class EditSettings(Frozen):
         float,
         Field(ge=0, le=2, description="Similarity to gain before the guidance rests (Eq. 15); 1 never rests."),
     ] = 1.0
+    loudness_margin: Annotated[
+        float,
+        Field(
+            ge=0,
+            le=2,
+            description="Similarity to gain by a loud sound (-15 dBFS), and less by a softer one, before the guidance "
+            "rests: loud rain is heavy rain. 0: loudness does not count.",
+        ),
+    ] = 0.6
     regulariser: Annotated[
         Literal["squared", "paper"],
         Field(description="'squared': sum of gated squared distances; 'paper': Eq. 17 to the letter."),

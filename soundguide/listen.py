@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from soundguide.audio.decode import iter_audio
-from soundguide.audio.windows import pool_stream, split_windows
+from soundguide.audio.windows import Heard, pool_stream, split_windows
 from soundguide.models.protocols import AudioEncoder, ImageTextEncoder
 
 WINDOW_BATCH = 16
@@ -32,8 +32,8 @@ class Listener:
             with torch.no_grad():
                 self.label_embeddings = text.encode_text(list(self.labels)).to(device)
 
-    def embed(self, sound: bytes | BinaryIO) -> Tensor:
-        """Return the unit-norm embedding ``[E]`` of a sound file: windows of the encoder's length, pooled by loudness.
+    def hear(self, sound: bytes | BinaryIO) -> Heard:
+        """Return embedding and level of a sound file: windows of the encoder's length, pooled by loudness.
 
         Constant memory at any length. Raises `InvalidAudio`.
         """
@@ -41,6 +41,10 @@ class Listener:
         blocks = iter_audio(sound, sample_rate=self.audio.sample_rate)
         windows = split_windows(blocks, window_samples=self.audio.num_samples, hop_samples=hop)
         return pool_stream(windows, self._encode, batch_size=WINDOW_BATCH)
+
+    def embed(self, sound: bytes | BinaryIO) -> Tensor:
+        """Return the unit-norm embedding ``[E]`` alone that `hear` returns."""
+        return self.hear(sound).embedding
 
     def embed_windows(self, sound: bytes | BinaryIO) -> Tensor:
         """Return one embedding for each window that follows the one before without overlap, ``[N, E]``."""

@@ -17,11 +17,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from soundguide.audio.windows import Heard
 from soundguide.cache import ContentCache
 from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers, require_layers
 from soundguide.errors import InvalidEdit, InvalidImage, InvalidSettings
 from soundguide.images import Pixels
-from soundguide.objective import Run
+from soundguide.objective import Run, margin_of
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.slots import Load, OnProgress, Outcome, SlotLoop
 from soundguide.tables import failed_row, manipulated_row, manipulated_table
@@ -56,7 +57,7 @@ class Manipulator:
             group_size=config.group_size,
         )
         bound = config.cache_mb * 2**20
-        self._embeddings: ContentCache[Tensor] = ContentCache(max_bytes=bound, size_of=_tensor_bytes)
+        self._heard: ContentCache[Heard] = ContentCache(max_bytes=bound, size_of=lambda it: _tensor_bytes(it.embedding))
         self._inversions: ContentCache[Tensor] = ContentCache(max_bytes=bound, size_of=_tensor_bytes)
 
     @property
@@ -67,7 +68,7 @@ class Manipulator:
     @property
     def num_encoded(self) -> int:
         """How many sounds and texts have been embedded so far; repeats come from the cache."""
-        return self._embeddings.num_computed
+        return self._heard.num_computed
 
     @property
     def num_inverted(self) -> int:
@@ -90,18 +91,18 @@ class Manipulator:
                 return self.world.image_text.encode_image(picture(pixels, self.world.device)[None])[0]
 
         if sound:
-            embedding = await self._hear(sound, hashlib.sha256(sound).hexdigest())
+            embedding = (await self._hear(sound, hashlib.sha256(sound).hexdigest())).embedding
         elif photo is not None:
             embedding = await self._in_thread(look, photo)
         else:
-            embedding = await self._read(text)
+            embedding = (await self._read(text)).embedding
         found: NDArray[np.float32] = embedding.cpu().numpy()
         return found
 
     async def listen(self, sound: bytes, num: int = 3) -> tuple[tuple[str, float], ...]:
         """Return the ``num`` likeliest labels of a sound file's bytes, best first. Raises `InvalidAudio`."""
-        embedding = await self._hear(sound, hashlib.sha256(sound).hexdigest())
-        return self.world.listener.top(embedding, num)
+        heard = await self._hear(sound, hashlib.sha256(sound).hexdigest())
+        return self.world.listener.top(heard.embedding, num)
 
     async def draw(self, seed: int, truncation_psi: float = 1.0) -> Pixels:
         """Return the picture ``[R, R, 3]`` from which an edit of this seed starts."""
@@ -138,7 +139,8 @@ class Manipulator:
                 seconds=time.monotonic() - started,
                 threads=torch.get_num_threads() if self.world.device.type == "cpu" else 0,
                 inversion_error=inversion_error,
-                labels=self.world.listener.top(targets["sound"]) if "sound" in targets else (),
+                level_db=targets["sound"].level_db if "sound" in targets else float("nan"),
+                labels=self.world.listener.top(targets["sound"].embedding) if "sound" in targets else (),
             )
 
         return await self._in_thread(finish)
@@ -207,8 +209,8 @@ class Manipulator:
         ws = await (self._inversions.get(key, invert) if edit.source_sha256 else invert())
         return ws, await self._in_thread(self.world.reconstruction_error, ws, photo)
 
-    async def _targets(self, edit: PreparedEdit) -> dict[str, Tensor]:
-        """Return the guiding embeddings ``[E]``: of the sound, the text, or both, the sound first."""
+    async def _targets(self, edit: PreparedEdit) -> dict[str, Heard]:
+        """Return what guides: the sound, the text, or both, the sound first; a text has no level (NaN)."""
         targets = {}
         if edit.sound:
             targets["sound"] = await self._hear(edit.sound, edit.sound_sha256)
@@ -220,24 +222,32 @@ class Manipulator:
             )
         return targets
 
-    async def _hear(self, sound: bytes, sha256: str) -> Tensor:
-        async def hear() -> Tensor:
-            return await self._in_thread(self.world.listener.embed, sound)
+    async def _hear(self, sound: bytes, sha256: str) -> Heard:
+        async def hear() -> Heard:
+            return await self._in_thread(self.world.listener.hear, sound)
 
-        return await (self._embeddings.get(sha256, hear) if sha256 else hear())
+        return await (self._heard.get(sha256, hear) if sha256 else hear())
 
-    async def _read(self, text: str) -> Tensor:
-        async def read() -> Tensor:
-            return await self._in_thread(self.world.embed_text, text)
+    async def _read(self, text: str) -> Heard:
+        async def read() -> Heard:
+            return Heard(await self._in_thread(self.world.embed_text, text), float("nan"))
 
-        return await self._embeddings.get(f"text/{text}", read)
+        return await self._heard.get(f"text/{text}", read)
 
-    def _aim(self, ws: Tensor, targets: dict[str, Tensor], settings: EditSettings) -> tuple[Tensor, list[Run]]:
+    def _aim(self, ws: Tensor, targets: dict[str, Heard], settings: EditSettings) -> tuple[Tensor, list[Run]]:
         """Return the source's picture and one run for each target; on the models' thread."""
         source, embedding = self.world.look(ws)
         identity = self.world.identity_of(source) if settings.lambda_id > 0 else None
         runs = [
-            Run("edit", ws, target, settings, source_similarity=float(embedding @ target), identity=identity)
+            Run(
+                "edit",
+                ws,
+                target.embedding,
+                settings,
+                source_similarity=float(embedding @ target.embedding),
+                margin=margin_of(settings, target.level_db),
+                identity=identity,
+            )
             for target in targets.values()
         ]
         return source, runs

@@ -5,6 +5,7 @@ Guidance and its regularisers are Eq. 14-18.
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -29,6 +30,9 @@ from soundguide.views import hash_normal, random_views
 
 INVERSION_FEATURE = 0.2  # weight beside the pixel term of 1; chosen on held-out renders of the miniature
 
+LOUD_DB, SILENT_DB = -15.0, -50.0  # levels, below full scale, that aim at all and at none of `loudness_margin`
+FAINTEST = 0.1  # share of it that every sound aims at
+
 EXPLORING = 0.6  # share of the steps in which the code is seen through noise
 
 
@@ -37,8 +41,9 @@ class Run:
     """One run of a slot, tensors on the models' device.
 
     ``start`` ``[L, D]``; ``target`` ``[E]``, unit norm: the guiding embedding, or the photo's when inverting;
-    ``source_similarity``: cosine of source and target; ``photo`` ``[3, H, W]`` in [-1, 1] when inverting; ``identity``
-    ``[512]``: the source's identity embedding where lambda_id > 0.
+    ``source_similarity``: cosine of source and target; ``margin``: how much of it to gain (Eq. 15); ``photo``
+    ``[3, H, W]`` in [-1, 1] when inverting; ``identity`` ``[512]``: the source's identity embedding where
+    lambda_id > 0.
     """
 
     phase: Literal["invert", "edit"]
@@ -46,6 +51,7 @@ class Run:
     target: Tensor
     settings: EditSettings
     source_similarity: float = 0.0
+    margin: float = 1.0
     photo: Tensor | None = None
     identity: Tensor | None = None
 
@@ -65,6 +71,18 @@ class Run:
             plateau_steps=s.plateau_steps,
             plateau_tolerance=s.plateau_tolerance,
         )
+
+
+def margin_of(settings: EditSettings, level_db: float) -> float:
+    """Return the similarity that a sound of ``level_db`` is to gain (Eq. 15): the louder, the more. NaN: no sound.
+
+    The direction of an embedding says what to show, hardly how much of it; without a nearer goal every edit goes on
+    until the regulariser holds it.
+    """
+    if settings.loudness_margin == 0 or math.isnan(level_db):
+        return settings.margin
+    share = max(FAINTEST, (level_db - SILENT_DB) / (LOUD_DB - SILENT_DB))
+    return min(settings.margin, settings.loudness_margin * share)
 
 
 class EditObjective:
@@ -108,7 +126,14 @@ class EditObjective:
             self.photo[slot] = run.photo
         if run.identity is not None:
             self.source_identity[slot] = run.identity
-        values = (run.source_similarity, s.margin, s.lambda_reg, s.regulariser == "paper", s.lambda_spread, s.lambda_id)
+        values = (
+            run.source_similarity,
+            run.margin,
+            s.lambda_reg,
+            s.regulariser == "paper",
+            s.lambda_spread,
+            s.lambda_id,
+        )
         gates = (s.gate_entropy_floor, s.layer_gates == "adaptive")
         looks = (s.num_views, s.exploration, EXPLORING * s.num_steps)
         row = (1, *values, *gates, *looks) if editing else (0, 0, 0, s.inversion_reg, 0, 0, 0, 0, 0, 1, 0, 1)

@@ -111,8 +111,8 @@ class ManipulatedEdit:
     sound): higher is closer. ``latent_distance`` is the root of the squared distance between edited and source code,
     summed over layers, in raw w units. ``gates`` ``[L]`` sum to L. ``steps``: the most of any of its codes where it has
     two. ``threads``: torch threads that computed it, 0 on a GPU. ``inversion_error`` is the mean absolute error, 0..1,
-    between a photo and its reconstruction; NaN for other sources. ``labels`` are (label, probability), best first, of
-    the sound; empty without one.
+    between a photo and its reconstruction; NaN for other sources. ``level_db``: loudness of the sound, dB relative to
+    full scale; NaN without one. ``labels`` are (label, probability), best first, of the sound; empty without one.
     """
 
     id: str
@@ -127,6 +127,7 @@ class ManipulatedEdit:
     seconds: float
     threads: int = 0
     inversion_error: float = float("nan")
+    level_db: float = float("nan")
     labels: tuple[tuple[str, float], ...] = ()
 
     def to_row(self) -> Row:
@@ -145,6 +146,7 @@ class ManipulatedEdit:
             "seconds": self.seconds,
             "threads": self.threads,
             "inversion_error": self.inversion_error,
+            "level_db": self.level_db,
             "label_names": [label for label, _ in self.labels],
             "label_probabilities": [probability for _, probability in self.labels],
         }
@@ -168,6 +170,7 @@ class ManipulatedEdit:
             seconds=float(row["seconds"]),
             threads=int(row["threads"]),
             inversion_error=float(row["inversion_error"]),
+            level_db=float(row["level_db"]),
             labels=tuple(zip(row["label_names"], probabilities, strict=True)),
         )
 
@@ -223,6 +226,7 @@ class EditResult(Frozen):
         Field(description="Torch threads that computed it; 0: on a GPU."),
     ] = 0
     inversion_error: Measure = float("nan")
+    level_db: Annotated[Measure, Field(description="Of the sound, dB relative to full scale.")] = float("nan")
     label_names: tuple[str, ...] = ()
     label_probabilities: tuple[float, ...] = ()
     sound_sha256: str = ""

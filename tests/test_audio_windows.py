@@ -90,7 +90,16 @@ def test_silent_gaps_do_not_dilute_the_sound() -> None:
         pool_stream(split_windows([samples], window_samples=100, hop_samples=100), encode, batch_size=8)
         for samples in (sound, with_gap)
     ]
-    torch.testing.assert_close(pooled[0], pooled[1])
+    torch.testing.assert_close(pooled[0].embedding, pooled[1].embedding)
+    assert pooled[0].level_db == pytest.approx(pooled[1].level_db)
+
+
+@pytest.mark.parametrize("amplitude", [1.0, 0.1, 0.001])
+def test_the_level_of_a_sine_is_that_of_its_effective_value(amplitude: float) -> None:
+    sine = (amplitude * np.sin(2 * np.pi * np.arange(5_000) / 100)).astype(np.float32)
+    windows = split_windows([sine], window_samples=1_000, hop_samples=500)
+    level_db = pool_stream(windows, encode, batch_size=3).level_db
+    assert level_db == pytest.approx(20 * np.log10(amplitude) - 3.01, abs=0.01)
 
 
 def test_streamed_pooling_equals_pooling_at_once() -> None:
@@ -100,8 +109,10 @@ def test_streamed_pooling_equals_pooling_at_once() -> None:
         encode(torch.from_numpy(np.stack(windows))), window_rms(torch.from_numpy(np.stack(windows)))
     )
     for batch_size in (1, 7, 1_000):
-        torch.testing.assert_close(pool_stream(windows, encode, batch_size=batch_size), at_once)
-    assert torch.equal(pool_stream(windows, encode, batch_size=7), pool_stream(windows, encode, batch_size=7))
+        pooled = pool_stream(windows, encode, batch_size=batch_size)
+        torch.testing.assert_close(pooled.embedding, at_once)
+        again = pool_stream(windows, encode, batch_size=batch_size)
+        assert torch.equal(pooled.embedding, again.embedding) and pooled.level_db == again.level_db
 
 
 def test_window_rms_of_a_full_scale_sine_is_its_effective_value() -> None:
@@ -141,4 +152,4 @@ def test_an_hour_is_pooled_in_bounded_memory_and_quickly() -> None:
     tracemalloc.stop()
     assert peak < 16 * 2**20  # the whole hour is 220 MiB
     assert seconds < 20.0
-    assert float(pooled.norm()) == pytest.approx(1.0)
+    assert float(pooled.embedding.norm()) == pytest.approx(1.0)

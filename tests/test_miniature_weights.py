@@ -13,7 +13,7 @@ from soundguide.manipulator import Manipulator
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.report.judge import load_reader
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, render
-from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
+from soundguide.miniature.sounds import SAMPLE_RATE_HZ, mix, synthesise
 from soundguide.models.manifest import resolve_model
 from soundguide.records import ManipulatedEdit, PreparedEdit
 from soundguide.world import picture
@@ -49,7 +49,7 @@ def edit(manipulator: Manipulator, **target: object) -> ManipulatedEdit:
     prepared = PreparedEdit("edit", EditSettings().override({"text": target.get("text", "")}), seed=28)
     if "sound" in target:
         waveform = synthesise(str(target["sound"]), seconds=4, intensity=0.9, rng=np.random.default_rng(0))
-        sound = encode_wav(waveform, SAMPLE_RATE_HZ)
+        sound = encode_wav(mix((waveform,), (float(str(target.get("gain_db", 0))),)), SAMPLE_RATE_HZ)
         prepared = PreparedEdit("edit", EditSettings(), sound=sound, seed=28)
     return asyncio.run(manipulator.edit(prepared))
 
@@ -63,6 +63,15 @@ def test_what_is_heard_or_read_appears_in_the_picture(manipulator: Manipulator, 
     before, after = (float(reader(picture(pixels, cpu)[None])[1][0, label]) for pixels in (result.source, result.image))
     assert result.similarity_after > result.similarity_before + 0.3
     assert after > before + 2
+
+
+def test_the_louder_the_rain_the_heavier(manipulator: Manipulator) -> None:
+    reader, cpu = load_reader(resolve_model("miniature", "reader")), torch.device("cpu")
+    edits = [edit(manipulator, sound="raining", gain_db=gain) for gain in (-20, -10, 0)]
+    logits = [reader(picture(each.image, cpu)[None])[1][0] for each in edits]
+    seen = [float(each[LABELS.index("raining")]) for each in logits]
+    assert seen[0] < seen[1] < seen[2]
+    assert [round(each.level_db - edits[0].level_db) for each in edits] == [0, 10, 20]
 
 
 def test_the_sound_encoder_hears_what_the_synthesiser_plays(manipulator: Manipulator) -> None:

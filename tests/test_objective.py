@@ -10,7 +10,7 @@ from tiny_world import NUM_WS, RESOLUTION, W_DIM, write_tiny_world
 from torch import Tensor
 
 from soundguide.config import EditSettings
-from soundguide.objective import EditObjective, Run
+from soundguide.objective import EditObjective, Run, margin_of
 from soundguide.optimize import Schedule
 from soundguide.views import random_views
 from soundguide.world import World
@@ -43,12 +43,23 @@ def unit(seed: int, size: int = 16) -> Tensor:
 
 def edit_run(world: World, seed: int, settings: EditSettings, similarity: float = 0.0) -> Run:
     identity = unit(seed + 50, 512) if settings.lambda_id > 0 else None
-    return Run("edit", world.code(seed, None, 1.0), unit(seed), settings, similarity, identity=identity)
+    return Run(
+        "edit", world.code(seed, None, 1.0), unit(seed), settings, similarity, settings.margin, identity=identity
+    )
 
 
 def invert_run(world: World, seed: int) -> Run:
     photo, _ = world.look(world.code(seed + 100, None, 1.0))
     return Run("invert", world.code(seed, None, 1.0), unit(seed), SILENT, photo=photo.clamp(-1, 1))
+
+
+def test_the_louder_the_sound_the_further_the_goal() -> None:
+    goals = [margin_of(EditSettings(), level) for level in (-70, -40, -30, -20, -15, -9)]
+    assert goals == sorted(goals) and 0 < goals[0] < goals[-1]
+    assert margin_of(EditSettings(loudness_margin=0.5), -15) == pytest.approx(0.5)
+    assert margin_of(EditSettings(loudness_margin=0.5, margin=0.2), -15) == 0.2
+    assert margin_of(EditSettings(loudness_margin=0, margin=0.7), -40) == 0.7
+    assert margin_of(EditSettings(margin=0.7), float("nan")) == 0.7  # a text
 
 
 def aim(world: World, runs: dict[int, Run], num_slots: int = 8) -> EditObjective:

@@ -63,7 +63,8 @@ def executor() -> Iterator[ThreadPoolExecutor]:
 def make_run(world: World, seed: int, num_steps: int, **settings: object) -> Run:
     draw = torch.Generator().manual_seed(seed)
     target = torch.nn.functional.normalize(torch.randn(world.image_text.embed_dim, generator=draw), dim=0)
-    return Run("edit", world.code(seed, None, 1.0), target, FAST.override({"num_steps": num_steps, **settings}))
+    chosen = FAST.override({"num_steps": num_steps, **settings})
+    return Run("edit", world.code(seed, None, 1.0), target, chosen, margin=chosen.margin)
 
 
 def make_loop(world: World, executor: ThreadPoolExecutor, *, num_slots: int, check_every: int = 10) -> SlotLoop:

@@ -112,6 +112,7 @@ function measures({ result, sound }) {
     ["Distance moved", result.latent_distance.toFixed(1)],
     ["Time", `${result.steps} steps in ${result.seconds.toFixed(1)} s`],
   ];
+  if (result.level_db !== null) rows.push(["Loudness", `${result.level_db.toFixed(0).replace("-", "\u2212")} dBFS`]);
   if (result.inversion_error !== null) rows.push(["Photo off by", `${(100 * result.inversion_error).toFixed(1)} %`]);
   return rows;
 }

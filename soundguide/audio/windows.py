@@ -1,6 +1,8 @@
 """Sounds of any length as windows of the encoder's length, embedded in batches and pooled in constant memory."""
 
+import math
 from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -103,16 +105,28 @@ def pool_embeddings(embeddings: Tensor, weights: Tensor | None = None) -> Tensor
     return pooled.result()
 
 
-def pool_stream(windows: Iterable[Samples], encode: EncodeWaveforms, *, batch_size: int) -> Tensor:
-    """Embed windows ``[T]`` and pool them, weighted by their RMS, to ``[E]``; memory holds one batch.
+@dataclass(frozen=True, slots=True)
+class Heard:
+    """What a sound says, ``embedding`` ``[E]`` of unit norm, and how loudly: ``level_db``, dB below full scale."""
+
+    embedding: Tensor
+    level_db: float
+
+
+def pool_stream(windows: Iterable[Samples], encode: EncodeWaveforms, *, batch_size: int) -> Heard:
+    """Embed windows ``[T]`` and pool them, weighted by their RMS; memory holds one batch.
+
+    The level is that of the mean RMS under the same weights: pauses neither dilute a sound nor soften it.
 
     Raises:
         InvalidAudio: as `PooledEmbedding.result`.
     """
-    pooled = PooledEmbedding()
+    pooled, squares, total = PooledEmbedding(), 0.0, 0.0
     for batch in _batches(windows, batch_size):
-        pooled.add(encode(batch), window_rms(batch))
-    return pooled.result()
+        rms = window_rms(batch)
+        pooled.add(encode(batch), rms)
+        squares, total = squares + float(rms.square().sum()), total + float(rms.sum())
+    return Heard(pooled.result(), 20 * math.log10(squares / total))
 
 
 def _batches(windows: Iterable[Samples], batch_size: int) -> Iterator[Tensor]:

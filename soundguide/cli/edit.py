@@ -185,6 +185,8 @@ def _tell(edited: ManipulatedEdit, written: list[str]) -> None:
     table.add_column(style="dim")
     if edited.labels:
         table.add_row("heard", ", ".join(f"{label} {percent(share)}" for label, share in edited.labels))
+    if not math.isnan(edited.level_db):
+        table.add_row("loudness", f"{edited.level_db:.0f} dBFS")
     before, after = edited.similarity_before, edited.similarity_after
     colour = "green" if after > before else "yellow"
     table.add_row("similarity", f"{before:.3f} → [bold {colour}]{after:.3f}[/]")

@@ -76,7 +76,7 @@ def embed_sounds(
                 window_samples=encoder.num_samples,
                 hop_samples=encoder.num_samples,
             )
-            yield sound, pool_stream(windows, encode, batch_size=16)
+            yield sound, pool_stream(windows, encode, batch_size=16).embedding
         except InvalidEdit as error:
             yield sound, error
 
