@@ -15,22 +15,24 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import PoolConfig, connect, stream_rows
-from error_summary import add_common_errors
-from job_config import JobConfig, is_submitted, place_output, run_job
+from data_pipeline import PoolConfig, Stages, connect, stream_rows
+from error_summary import add_common_errors, add_counts
+from job_config import RowJobConfig, is_submitted, place_output, run_job
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
 from soundguide.model_facts import ModelFacts, absolute_models, read_model_facts
+from soundguide.records import STATUSES
 from soundguide.run_folder import Facts, RunFolder, describe_run, identify
 from soundguide.stages import EditFinisher, EditPreparer, SourceLimits
 from soundguide.storage import Storage, join_uri
+from soundguide.tables import refuse_prepared
 
 _MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
 _CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: slots stay full where one ends and the next begins
 _USAGE = "python jobs/bulk_manipulate.py --manifest M --output O [--config F.yaml] [--any.nested.field V]"
 
 
-class BulkConfig(JobConfig):
+class BulkConfig(RowJobConfig):
     manifest: Annotated[str, Field(description="CSV, JSON Lines or Parquet: id, audio, and image, seed or latent.")]
     output: Annotated[str, Field(description="Folder for results, pictures, run.json and index.html.")]
     edit: Annotated[EditSettings, Field(description="Settings of all edits; columns of the manifest win.")] = (
@@ -51,7 +53,7 @@ def run(config: BulkConfig, console: Console) -> int:
     with folder.held():
         summary, rows = edit_all(config, manifest, facts, folder, console)
     show(console, summary, rows, join_uri(config.output, "index.html"))
-    return 3 if config.strict and summary["error"] else 0
+    return 3 if config.strict and summary["ok"] < summary["rows"] else 0
 
 
 def edit_all(
@@ -60,22 +62,30 @@ def edit_all(
     """Edit what is not done yet; return the counts, and a few columns of every row's result."""
     identity = identify(config.edit, config.limits, config.manipulator, facts)
     record = describe_run(identity, config.model_dump(mode="json"), facts.digests)
-    complete, config_hash = folder.claim(identity, manifest), record["config_hash"]
+    config_hash = record["config_hash"]
+    complete = folder.claim(identity, manifest)
+    if config.retry_failed and folder.forget_failed(config_hash):
+        complete = False
     started, num_before = time.monotonic(), folder.count_done(config_hash)
     if not complete:
         folder.write_record({**record, "status": "running"})
         from soundguide.manipulator import Manipulator  # loads torch: not before the manifest is known to be right
 
+        preparer = EditPreparer(facts, config.edit, folder.storage, config.limits)
         num_rows = manifest.num_rows - num_before
         if not config.shows_bars:
             console.print(f"editing {num_rows:,} rows; pictures appear in {join_uri(config.output, 'images')}")
         with connect(config.address, actor_cpus=config.pool.cpus):
             stream_rows(
                 folder,
-                EditPreparer(facts, config.edit, folder.storage, config.limits).prepare_table,
-                Manipulator,
-                config.manipulator,
-                EditFinisher(config.output, facts.digests, folder.storage).finish_table,
+                Stages(
+                    preparer.prepare_table,
+                    preparer.refuse,
+                    Manipulator,
+                    config.manipulator,
+                    refuse_prepared,
+                    EditFinisher(config.output, facts.digests, folder.storage).finish_table,
+                ),
                 pool=config.pool,
                 calls_per_actor=_CALLS_PER_ACTOR,
                 max_rows_per_block=_MAX_ROWS_PER_BLOCK,
@@ -86,7 +96,7 @@ def edit_all(
     rows = folder.reconcile(manifest)
     summary = {
         "rows": rows.num_rows,
-        **{name: pc.sum(pc.equal(rows["status"], name)).as_py() for name in ("ok", "error")},
+        **{name: pc.sum(pc.equal(rows["status"], name)).as_py() for name in STATUSES},
     }
     seconds, computed = time.monotonic() - started, rows.num_rows - num_before
     summary |= {
@@ -103,7 +113,7 @@ def edit_all(
 def show(console: Console, summary: Facts, rows: pa.Table, index: str) -> None:
     """Print the counts, the most common errors with an example of each, and where to look."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("rows", f"{summary['rows']:,}: {summary['ok']:,} ok, {summary['error']:,} with errors")
+    add_counts(table, "rows", summary)
     speed = f" in {summary['seconds']:,} s, {summary['rows_per_minute']:,} rows per minute"
     table.add_row(
         "computed now", f"{summary['computed']:,}" + (speed if summary["computed"] else ", all were done before")

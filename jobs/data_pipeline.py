@@ -9,6 +9,8 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from typing import Annotated, Any, TypeVar
 
 import pyarrow as pa
@@ -19,6 +21,7 @@ from soundguide.clips.facts import EmbedderConfig
 from soundguide.config import Frozen, ManipulatorConfig
 from soundguide.errors import InvalidConfig
 from soundguide.private_ray import LOG_LEVEL_NOTE, prepare_environment
+from soundguide.quarantine import Attempts, GuardedActor, GuardedStage, Refuse
 from soundguide.quiet import without_lines
 from soundguide.run_folder import RunFolder
 
@@ -51,7 +54,21 @@ class PoolConfig(Frozen):
 
 
 ActorConfig = TypeVar("ActorConfig", ManipulatorConfig, EmbedderConfig)
-Stage = Callable[[pa.Table], pa.Table | Iterator[pa.Table]]
+
+
+@dataclass(frozen=True, slots=True)
+class Stages:
+    """What happens to rows: `prepare` (cheap, yields one at a time), an actor of `config`, `finish` (cheap).
+
+    `refuse` and `refuse_prepared` make a row that kills its process an error; without the second the actor is trusted.
+    """
+
+    prepare: Callable[[pa.Table], Iterator[pa.Table]]
+    refuse: Refuse
+    actor: type
+    config: ManipulatorConfig | EmbedderConfig
+    refuse_prepared: Refuse | None = None
+    finish: Callable[[pa.Table], pa.Table] | None = None
 
 
 @contextmanager
@@ -92,10 +109,7 @@ def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
 
 def stream_rows(
     folder: RunFolder,
-    prepare: Stage,
-    actor: type,
-    config: ManipulatorConfig | EmbedderConfig,
-    finish: Stage | None = None,
+    stages: Stages,
     *,
     pool: PoolConfig,
     calls_per_actor: int,
@@ -104,14 +118,19 @@ def stream_rows(
     config_hash: str,
     progress: bool,
 ) -> None:
-    """Send the rows of the folder's manifest that are not done yet, about `num_rows`, through a pool of actors.
+    """Send the rows of the folder's manifest that are not done yet, about `num_rows`, through the stages.
 
-    `prepare` and `finish` are cheap and run before and after it; what comes out is written as results.
+    What comes out is written as results. A row that kills its process again and again is quarantined.
     """
     import ray
     from ray.data.checkpoint import CheckpointConfig
 
-    pool, config = fit_pool(pool, config)
+    pool, config = fit_pool(pool, stages.config)
+    attempts = Attempts(folder.attempts_uri, folder.storage)
+    attempts.clear()  # of a run that was killed, which says nothing about its rows
+    arguments: list[Any] = [config]
+    if stages.refuse_prepared is not None:
+        arguments = [partial(stages.actor, config), stages.refuse_prepared, attempts, calls_per_actor]
     rows_per_block = pool.rows_per_block or max(
         1, min(max_rows_per_block, num_rows // (pool.num_actors * _BLOCKS_PER_ACTOR))
     )
@@ -141,20 +160,21 @@ def stream_rows(
     rows = (
         ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=LIGHT_CPUS)
         .repartition(target_num_rows_per_block=rows_per_block)
-        .map_batches(prepare, num_cpus=LIGHT_CPUS, **blocks)
+        .map_batches(GuardedStage(stages.prepare, stages.refuse, attempts), num_cpus=LIGHT_CPUS, **blocks)
         .map_batches(
-            actor,
-            fn_constructor_args=[config],
+            stages.actor if stages.refuse_prepared is None else GuardedActor,
+            fn_constructor_args=arguments,
             num_cpus=pool.cpus_per_actor,
             num_gpus=pool.gpus_per_actor,
             compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=calls_per_actor),
             **blocks,
         )
     )
-    if finish is not None:
-        rows = rows.map_batches(finish, num_cpus=LIGHT_CPUS, **blocks)
+    if stages.finish is not None:
+        rows = rows.map_batches(stages.finish, num_cpus=LIGHT_CPUS, **blocks)
     try:
         rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": LIGHT_CPUS})
+        attempts.clear()
     finally:
         context.checkpoint_config = None  # or whatever this process reads next would lack the ids that are done here
 

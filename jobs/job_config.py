@@ -26,6 +26,12 @@ class JobConfig(CommandConfig):
         return sys.stdout.isatty() if self.progress == "auto" else self.progress == "on"
 
 
+class RowJobConfig(JobConfig):
+    retry_failed: Annotated[
+        bool, Field(description="Also compute the rows again that failed or were quarantined before.")
+    ] = False
+
+
 Config = TypeVar("Config", bound=JobConfig)
 
 

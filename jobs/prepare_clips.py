@@ -37,9 +37,9 @@ from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import PoolConfig, connect, stream_rows
-from error_summary import add_common_errors
-from job_config import JobConfig, is_submitted, place_output, run_job
+from data_pipeline import PoolConfig, Stages, connect, stream_rows
+from error_summary import add_common_errors, add_counts
+from job_config import RowJobConfig, is_submitted, place_output, run_job
 from soundguide import __version__
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.facts import EmbedderConfig, EncoderFacts, read_encoder_facts
@@ -48,6 +48,7 @@ from soundguide.clips.sources import ClipRequests, Files, read_audioset, read_pl
 from soundguide.clips.splits import SPLITS
 from soundguide.clips.weak_partners import write_tables
 from soundguide.models.manifest import MINIATURE
+from soundguide.records import STATUSES
 from soundguide.run_folder import Facts, RunFolder, describe_run
 from soundguide.storage import Storage, resolve_uri
 
@@ -57,7 +58,7 @@ _HOW = {"device", "batch_size", "num_threads", "image_text"}  # how embeddings a
 _USAGE = "python jobs/prepare_clips.py (--manifest | --vggsound | --audioset) LIST --output O [--any.nested.field V]"
 
 
-class ClipsConfig(JobConfig):
+class ClipsConfig(RowJobConfig):
     manifest: Annotated[str, Field(description="A manifest of clips: CSV, JSON Lines or Parquet.")] = ""
     vggsound: Annotated[str, Field(description="VGG-Sound's CSV; with --media.")] = ""
     audioset: Annotated[
@@ -117,7 +118,7 @@ def run(config: ClipsConfig, console: Console) -> int:
     with folder.held():
         summary, rows = prepare_all(config, requests, facts, folder)
     show(console, summary, rows, config.output)
-    return 3 if config.strict and summary["error"] else 0
+    return 3 if config.strict and summary["ok"] < summary["rows"] else 0
 
 
 def prepare_all(
@@ -126,19 +127,21 @@ def prepare_all(
     """Prepare what is not done yet; return the counts, and a few columns of every clip's row."""
     identity = identify(config, facts)
     record = describe_run(identity, config.model_dump(mode="json"), facts.digests)
-    complete, config_hash = folder.claim(identity, requests.table), record["config_hash"]
+    config_hash = record["config_hash"]
+    complete = folder.claim(identity, requests.table)
+    if config.retry_failed and folder.forget_failed(config_hash):
+        complete = False
     started, num_before = time.monotonic(), folder.count_done(config_hash)
     if not complete:
         folder.write_record({**record, "status": "running"})
         from soundguide.clips.embed import ClipEmbedder  # loads torch: not before the requests are known to be right
 
         side = _FRAME_SCALE * facts.resolution
+        decoder = ClipDecoder(facts.sample_rate, side, config.clip, config.limits, folder.storage)
         with connect(config.address, actor_cpus=config.pool.cpus):
             stream_rows(
                 folder,
-                ClipDecoder(facts.sample_rate, side, config.clip, config.limits, folder.storage).decode_table,
-                ClipEmbedder,
-                config.embedder,
+                Stages(decoder.decode_table, decoder.refuse, ClipEmbedder, config.embedder),
                 pool=config.pool,
                 calls_per_actor=1,
                 max_rows_per_block=_MAX_ROWS_PER_BLOCK,
@@ -172,11 +175,11 @@ def identify(config: ClipsConfig, facts: EncoderFacts) -> Facts:
 def summarise(rows: pa.Table, requests: ClipRequests) -> Facts:
     """Return the counts of what `reconcile_clips` gave: in all, by outcome, by kind of error and by split."""
     good = rows.filter(pc.equal(rows["status"], "ok"))
-    kinds = pc.value_counts(rows.filter(pc.equal(rows["status"], "error"))["error_kind"]).to_pylist()
+    kinds = pc.value_counts(rows.filter(pc.not_equal(rows["status"], "ok"))["error_kind"]).to_pylist()
+    counts = {name: pc.sum(pc.equal(rows["status"], name)).as_py() or 0 for name in STATUSES}
     return {
         "rows": rows.num_rows,
-        "ok": good.num_rows,
-        "error": rows.num_rows - good.num_rows,
+        **counts,
         "errors": {kind["values"]: kind["counts"] for kind in sorted(kinds, key=lambda kind: -kind["counts"])},
         "splits": {split: pc.sum(pc.equal(good["split"], split)).as_py() or 0 for split in SPLITS},
         "without_frame": pc.sum(pc.invert(good["has_frame"])).as_py() or 0,
@@ -188,7 +191,7 @@ def summarise(rows: pa.Table, requests: ClipRequests) -> Facts:
 def show(console: Console, summary: Facts, rows: pa.Table, output: str) -> None:
     """Print the counts, the most common errors with an example of each, and where the clips are."""
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
-    table.add_row("clips", f"{summary['rows']:,}: {summary['ok']:,} ok, {summary['error']:,} with errors")
+    add_counts(table, "clips", summary)
     table.add_row("splits", ", ".join(f"{count:,} {split}" for split, count in summary["splits"].items()))
     if summary["without_file"]:
         examples = ", ".join(summary["without_file_examples"])

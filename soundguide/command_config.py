@@ -1,5 +1,6 @@
 """Settings of a program: flags over YAML over defaults, from one pydantic model that is also its help."""
 
+import re
 from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -42,16 +43,22 @@ class CommandConfig(BaseSettings):
 
 Config = TypeVar("Config", bound=CommandConfig)
 
+_FLAG = re.compile(r"(?<=^--)[\w.-]+")
+
 
 def load_config(
     kind: type[Config], argv: Sequence[str], *, usage: str | None = None, description: str | None = None
 ) -> Config:
-    """Return the configuration of flags over YAML over defaults. Raises `InvalidConfig`; exits for --help."""
+    """Return the configuration of flags over YAML over defaults; `--some-field` is `--some_field` too.
+
+    Raises `InvalidConfig`; exits for --help.
+    """
     parser = ArgumentParser(
         usage=usage, description=description, formatter_class=RawDescriptionHelpFormatter, allow_abbrev=False
     )
     parse = partial(_parse_flags, kind)
-    flags = CliSettingsSource[Any](kind, cli_parse_args=list(argv), root_parser=parser, parse_args_method=parse)
+    words = [_FLAG.sub(lambda flag: flag[0].replace("-", "_"), word) for word in argv]
+    flags = CliSettingsSource[Any](kind, cli_parse_args=words, root_parser=parser, parse_args_method=parse)
     given = flags()
     path = str(given.get("config", ""))
     layer = read_settings_file(path) if path else {}

@@ -9,7 +9,8 @@
     │   ├── InvalidLatent      the latent file does not fit the generator
     │   ├── InvalidSettings    a setting is outside its range
     │   ├── SourceNotFound     a URI names nothing, or nothing that may be read
-    │   └── NonFiniteEdit      the optimisation of this edit left the finite numbers
+    │   ├── NonFiniteEdit      the optimisation of this edit left the finite numbers
+    │   └── Quarantined        a process died more than once at this row
     └── InvalidProgram         the whole program cannot go on; raised before work is lost
         ├── InvalidConfig      a config file or flag is wrong
         ├── InvalidManifest    the manifest cannot be read, lacks a column or repeats an id
@@ -50,6 +51,10 @@ class SourceNotFound(InvalidEdit):
 
 class NonFiniteEdit(InvalidEdit):
     """The loss or the latent code of this edit became infinite or not a number."""
+
+
+class Quarantined(InvalidEdit):
+    """The process died each time that it worked on this row. Jobs give the row ``status="quarantined"``."""
 
 
 class InvalidProgram(SoundGuideError):

@@ -189,6 +189,9 @@ class Progress:
 
 
 Status = Literal["ok", "error", "quarantined"]
+STATUSES: tuple[Status, ...] = ("ok", "error", "quarantined")
+"""Every row of a manifest ends with one of them."""
+
 Measure = Annotated[float, BeforeValidator(lambda value: float("nan") if value is None else value)]
 """A number that may be missing: NaN here, null in JSON."""
 

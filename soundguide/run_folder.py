@@ -55,6 +55,11 @@ class RunFolder:
         """The manifest as it was normalised, Parquet."""
         return join_uri(self.uri, "_run", "manifest.parquet")
 
+    @property
+    def attempts_uri(self) -> str:
+        """Folder of the marks of what is being worked on."""
+        return join_uri(self.uri, "_run", "attempts")
+
     def checkpoint_uri(self, config_hash: str) -> str:
         """Folder where Ray Data keeps the ids that are done."""
         return join_uri(self.uri, "_run", "checkpoint", config_hash)
@@ -111,6 +116,7 @@ class RunFolder:
             write_manifest(manifest, self.manifest_uri, self.storage)
             return False
         self.require_same(record, identity)
+        self._finish_forgetting()
         earlier = self._read_manifest()
         gone = [] if earlier is None else missing_rows(earlier, manifest)
         if gone:
@@ -148,6 +154,40 @@ class RunFolder:
             )
         return results.take(pc.index_in(manifest["id"], value_set=results["id"].combine_chunks()))
 
+    def forget_failed(self, config_hash: str) -> int:
+        """Take out the rows that failed or were quarantined, so that they are computed again; return how many.
+
+        Their ids are kept until both the results and the finished ids are without them: whatever stops this in the
+        middle, `claim` goes on with it.
+        """
+        results = self.read_results(["id", "status"])
+        failed = results.filter(pc.not_equal(results["status"], "ok"))["id"].to_pylist()
+        if failed:
+            journal = {"config_hash": config_hash, "ids": failed}
+            self.storage.write_bytes(self._forgetting_uri, json.dumps(journal).encode())
+            self._finish_forgetting()
+        return len(failed)
+
+    def _finish_forgetting(self) -> None:
+        """Take out the rows of a `forget_failed` that was begun, if any."""
+        if not self.storage.exists(self._forgetting_uri):
+            return
+        journal = json.loads(self.storage.read_bytes(self._forgetting_uri))
+        ids = pa.array(journal["ids"], pa.string())
+        for folder in (self.results_uri, self.checkpoint_uri(journal["config_hash"])):
+            for uri in self.storage.list(folder):
+                if uri.endswith(".parquet"):
+                    self._rewrite_without(uri, ids)
+        self.storage.remove(self._forgetting_uri)
+
+    def _rewrite_without(self, uri: str, ids: pa.Array) -> None:
+        rows = pq.read_table(pa.BufferReader(self.storage.read_bytes(uri)))
+        kept = rows.filter(pc.invert(pc.is_in(rows["id"], value_set=ids)))
+        if kept.num_rows < rows.num_rows:
+            buffer = pa.BufferOutputStream()
+            pq.write_table(kept, buffer)
+            self.storage.write_bytes(uri, buffer.getvalue().to_pybytes())
+
     def count_done(self, config_hash: str) -> int:
         """Return how many rows earlier runs have finished, without what a killed run left half written."""
         names = self.storage.list(self.checkpoint_uri(config_hash))
@@ -170,6 +210,10 @@ class RunFolder:
         return write_contact_sheet(
             output=self.uri, results=table, storage=self.storage, summary=summary, max_rows=MAX_SHOWN
         )
+
+    @property
+    def _forgetting_uri(self) -> str:
+        return join_uri(self.uri, "_run", "forgetting.json")
 
     def _read_manifest(self) -> pa.Table | None:
         if not self.storage.exists(self.manifest_uri):

@@ -27,7 +27,15 @@ from soundguide.manifest import OVERRIDES
 from soundguide.model_facts import ModelFacts
 from soundguide.records import EditRequest, EditResult, ManipulatedEdit, PreparedEdit, Row
 from soundguide.storage import Storage, escape_id, join_uri
-from soundguide.tables import MEASURES, prepared_row, prepared_table, raw_request, result_table, unprepared_row
+from soundguide.tables import (
+    MEASURES,
+    prepared_row,
+    prepared_table,
+    raw_request,
+    result_table,
+    status_of,
+    unprepared_row,
+)
 from soundguide.validation import describe
 
 _MIB = 2**20
@@ -125,6 +133,11 @@ class EditPreparer:
         for row in batch.to_pylist():
             yield prepared_table([self.prepare(row)])
 
+    def refuse(self, batch: pa.Table, error: InvalidEdit) -> pa.Table:
+        """Return rows that were not prepared, because of ``error``."""
+        rows = batch.to_pylist()
+        return prepared_table(unprepared_row(row["id"], request=raw_request(_given(row)), error=error) for row in rows)
+
     def _read(self, uri: str, max_bytes: int) -> bytes | None:
         return self.storage.read_bytes(uri, max_bytes=max_bytes) if uri else None
 
@@ -176,7 +189,7 @@ class EditFinisher:
             sources = {name: raw.get(name) or "" for name in ("audio", "image", "latent")}
         return EditResult(
             id=row["id"],
-            status="error" if row["error"] else "ok",
+            status=status_of(row["error_kind"]),
             error=row["error"],
             error_kind=row["error_kind"],
             sound_sha256=row["sound_sha256"],

@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import pyarrow as pa
 
 from soundguide.config import EditSettings
-from soundguide.records import EditResult, ManipulatedEdit, PreparedEdit, Row
+from soundguide.errors import Quarantined
+from soundguide.records import EditResult, ManipulatedEdit, PreparedEdit, Row, Status
 
 _CARRIED = [("id", pa.string()), ("request", pa.string()), ("error", pa.string()), ("error_kind", pa.string())]
 _MEASURES = [
@@ -104,6 +105,18 @@ def failed_row(prepared: Row, error: Exception | None = None) -> Row:
         carried |= {"error": str(error), "error_kind": type(error).__name__}
     assert carried["error"], "a failed row without an error would count as done"
     return {**_blank(MANIPULATED_SCHEMA), **carried}
+
+
+def refuse_prepared(batch: pa.Table, error: Exception) -> pa.Table:
+    """Return prepared rows as manipulated ones that have no edit, because of ``error``."""
+    return manipulated_table(failed_row(row, error) for row in batch.to_pylist())
+
+
+def status_of(error_kind: str) -> Status:
+    """Return the status of a row with this class of error, "" where all went well."""
+    if not error_kind:
+        return "ok"
+    return "quarantined" if error_kind == Quarantined.__name__ else "error"
 
 
 def unprepared_row(id: str, *, request: str, error: Exception) -> Row:

@@ -31,6 +31,7 @@ from soundguide.errors import InvalidAudio, InvalidEdit, InvalidImage, InvalidSe
 from soundguide.images import ImageLimits, Pixels, decode_image, encode_png
 from soundguide.records import Row
 from soundguide.storage import Storage
+from soundguide.tables import status_of
 
 if TYPE_CHECKING:
     from av.container import InputContainer
@@ -161,18 +162,20 @@ class ClipDecoder:
 
     def decode(self, row: Row) -> Row:
         """Return the row of `tables.DECODED_SCHEMA` of a request; what is wrong with it becomes its error."""
-        carried = {name: row[name] for name in ("id", "source_id", "split", "text")}
-        carried["labels"] = split_labels(row["labels"])
+        carried = _carried(row)
         try:
             return {**carried, **blank_media(), **self._media(row)}
         except InvalidEdit as exc:
-            failed = {"status": "error", "error": str(exc), "error_kind": type(exc).__name__}
-            return {**carried, **blank_media(), **failed}
+            return {**carried, **_failure(exc)}
 
     def decode_table(self, batch: pa.Table) -> Iterator[pa.Table]:
         """Decode a table of requests, yielding one clip at a time: their bytes never pile up here."""
         for row in batch.to_pylist():
             yield decoded_table([self.decode(row)])
+
+    def refuse(self, batch: pa.Table, error: InvalidEdit) -> pa.Table:
+        """Return requests that were not decoded, because of ``error``."""
+        return decoded_table([{**_carried(row), **_failure(error)} for row in batch.to_pylist()])
 
     def _media(self, row: Row) -> Row:
         _check_request(row)
@@ -219,6 +222,15 @@ class ClipDecoder:
         limits = ImageLimits(max_bytes=self.limits.max_file_mib * _MIB, max_pixels=self.limits.max_frame_pixels)
         picture = self.storage.read_bytes(row["image"], max_bytes=limits.max_bytes)
         return decode_image(picture, resolution=self.frame_side, limits=limits)
+
+
+def _carried(row: Row) -> Row:
+    return {**{name: row[name] for name in ("id", "source_id", "split", "text")}, "labels": split_labels(row["labels"])}
+
+
+def _failure(error: InvalidEdit) -> Row:
+    kind = type(error).__name__
+    return {**blank_media(), "status": status_of(kind), "error": str(error), "error_kind": kind}
 
 
 def _check_request(row: Row) -> None:
