@@ -15,6 +15,7 @@
         ├── InvalidConfig      a config file or flag is wrong
         ├── InvalidManifest    the manifest cannot be read, lacks a column or repeats an id
         ├── OutputConflict     the output folder belongs to another run, or cannot be written
+        ├── StoreUnavailable   the object store gives no answer
         └── InvalidCheckpoint  weights do not fit the architecture that their config names
 
 Every message says what is wrong, what was got, and the remedy.
@@ -71,6 +72,10 @@ class InvalidManifest(InvalidProgram):
 
 class OutputConflict(InvalidProgram):
     """The output belongs to another run or another resolved config, or cannot be written."""
+
+
+class StoreUnavailable(InvalidProgram):
+    """The object store gives no answer, or errors of its own, after all attempts."""
 
 
 class InvalidCheckpoint(InvalidProgram):

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Literal, cast
 from urllib.parse import quote, unquote, urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from soundguide.errors import InvalidConfig, OutputConflict, SourceNotFound
+from soundguide.errors import InvalidConfig, OutputConflict, SourceNotFound, StoreUnavailable
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -41,14 +41,31 @@ class StorageConfig(BaseModel):
     region: str | None = Field(default=None, description="region of the buckets; empty takes the environment's")
     anonymous: bool = Field(default=False, description="read public buckets without credentials")
     profile: str | None = Field(default=None, description="profile of the AWS credentials file")
+    max_attempts: int = Field(
+        default=6,
+        ge=1,
+        le=100,
+        description="times that a request to S3 is tried, with ever longer pauses between",
+    )
+    timeout_seconds: float = Field(default=30.0, gt=0, description="longest wait for an answer of S3")
+
+    @field_validator("endpoint_url")
+    @classmethod
+    def _hold_no_password(cls, url: str | None) -> str | None:
+        if url and "@" in urlsplit(url).netloc:
+            raise ValueError(
+                "endpoint_url holds a name or a password, which the record of a run would show. Take it out; keys come "
+                "from a profile or the environment"
+            )
+        return url
 
 
 class Storage:
     """Reads and writes local files and S3 objects by URI. Holds only its config, so that workers can receive it.
 
-    Every method raises SourceNotFound when the URI has another scheme, names nothing, or may not be accessed, and
-    InvalidConfig when S3 has no credentials. A full disk or a lost connection is no fault of the URI: it stays the
-    OSError (or botocore's error) that it is, after s3fs's own retries, for the caller to retry or stop.
+    Every method raises SourceNotFound when the URI has another scheme, names nothing, or may not be accessed,
+    InvalidConfig when S3 has no credentials, and StoreUnavailable when it gives no answer, or none but errors of its
+    own, in `max_attempts` attempts. A full disk that is read from stays the OSError that it is.
     """
 
     def __init__(self, config: StorageConfig = StorageConfig()) -> None:  # noqa: B008 - frozen
@@ -167,6 +184,11 @@ class Storage:
             profile=self.config.profile,
             endpoint_url=self.config.endpoint_url,
             client_kwargs={"region_name": self.config.region} if self.config.region else {},
+            config_kwargs={
+                "retries": {"mode": "standard", "total_max_attempts": self.config.max_attempts},
+                "connect_timeout": self.config.timeout_seconds,
+                "read_timeout": self.config.timeout_seconds,
+            },
             use_listings_cache=False,
         )
 
@@ -279,18 +301,42 @@ def _translated(uri: str) -> Iterator[None]:
     except IsADirectoryError as exc:
         raise SourceNotFound(f"{uri} is a folder; name one file inside it") from exc
     except OSError as exc:
-        if exc.errno not in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
-            raise  # a full disk or a lost connection is not the row's fault
-        raise SourceNotFound(f"{uri} is no name that the store takes ({exc}); give a valid one") from exc
+        if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
+            raise SourceNotFound(f"{uri} is no name that the store takes ({exc}); give a valid one") from exc
+        if not _is_s3(uri):
+            raise  # a full disk is not the row's fault
+        raise _unavailable(uri, exc) from exc
     except _credential_errors(uri) as exc:
         raise InvalidConfig(
             f"S3 cannot be reached ({exc}); set the credentials, a profile, or anonymous access"
         ) from exc
+    except _connection_errors(uri) as exc:
+        raise _unavailable(uri, exc) from exc
+
+
+def _is_s3(uri: str) -> bool:
+    return uri.lower().startswith("s3://")
+
+
+def _unavailable(uri: str, exc: Exception) -> StoreUnavailable:
+    return StoreUnavailable(
+        f"{uri} cannot be reached, whatever was tried ({exc}). What is done is kept: give the same command again when "
+        "the store answers, or raise storage.max_attempts"
+    )
 
 
 def _credential_errors(uri: str) -> tuple[type[Exception], ...]:
-    if not uri.lower().startswith("s3://"):
+    if not _is_s3(uri):
         return ()  # botocore is slow to import, and not needed for local files
     from botocore.exceptions import NoCredentialsError, ProfileNotFound
 
     return NoCredentialsError, ProfileNotFound
+
+
+def _connection_errors(uri: str) -> tuple[type[Exception], ...]:
+    if not _is_s3(uri):
+        return ()
+    from aiohttp import ClientError
+    from botocore.exceptions import ConnectionError, HTTPClientError
+
+    return ClientError, ConnectionError, HTTPClientError
