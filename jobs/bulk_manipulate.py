@@ -48,7 +48,7 @@ def run(config: BulkConfig, console: Console) -> int:
     storage = Storage(config.storage)
     manifest = read_manifest(config.manifest, storage)
     config = _place(config)
-    facts = read_model_facts(config.manipulator)
+    facts = read_model_facts(config.manipulator, storage)
     folder = RunFolder(config.output, storage)
     with folder.held():
         summary, rows = edit_all(config, manifest, facts, folder, console)

@@ -130,7 +130,7 @@ def stream_rows(
     attempts.clear()  # of a run that was killed, which says nothing about its rows
     arguments: list[Any] = [config]
     if stages.refuse_prepared is not None:
-        arguments = [partial(stages.actor, config), stages.refuse_prepared, attempts, calls_per_actor]
+        arguments = [partial(stages.actor, config, folder.storage), stages.refuse_prepared, attempts, calls_per_actor]
     rows_per_block = pool.rows_per_block or max(
         1, min(max_rows_per_block, num_rows // (pool.num_actors * _BLOCKS_PER_ACTOR))
     )

@@ -162,11 +162,13 @@ def require_layers(spec: str, num_ws: int) -> None:
 class ManipulatorConfig(Frozen):
     """The models of one world and how the optimiser runs; a model is a folder, or `miniature`."""
 
-    generator: Annotated[str, Field(description="Generator: a model folder, or 'miniature'.")] = "miniature"
-    image_text: Annotated[str, Field(description="Image and text encoder: a model folder, or 'miniature'.")] = (
+    generator: Annotated[str, Field(description="Generator: a model folder, on s3:// too, or 'miniature'.")] = (
         "miniature"
     )
-    audio: Annotated[str, Field(description="Sound encoder: a model folder, or 'miniature'.")] = "miniature"
+    image_text: Annotated[
+        str, Field(description="Image and text encoder: a model folder (s3:// too), or 'miniature'.")
+    ] = "miniature"
+    audio: Annotated[str, Field(description="Sound encoder: a model folder (s3:// too), or 'miniature'.")] = "miniature"
     identity: Annotated[
         str, Field(description="Identity encoder for lambda_id > 0: a model folder; empty for none.")
     ] = ""

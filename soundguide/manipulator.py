@@ -25,6 +25,7 @@ from soundguide.images import Pixels
 from soundguide.objective import Run, margin_of
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.slots import Load, OnProgress, Outcome, SlotLoop
+from soundguide.storage import Storage
 from soundguide.tables import failed_row, manipulated_row, manipulated_table
 from soundguide.world import World, picture, to_bytes
 
@@ -42,11 +43,11 @@ class Manipulator:
     content hash.
     """
 
-    def __init__(self, config: ManipulatorConfig) -> None:
+    def __init__(self, config: ManipulatorConfig, storage: Storage = Storage()) -> None:  # noqa: B008 - immutable
         self.config = config
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
-        self.world = World(config)
+        self.world = World(config, storage)
         # one thread for all models: steps and encodings take turns instead of fighting for cores or for the device
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="manipulator")
         self._slots = SlotLoop(

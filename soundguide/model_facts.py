@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, read_config, resolve_model
+from soundguide.storage import Storage
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +26,16 @@ class ModelFacts:
 def absolute_models(config: ManipulatorConfig) -> ManipulatorConfig:
     """Return the config with absolute model folders, for processes that work in another folder."""
     names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity")}
-    folders = {role: os.path.abspath(name) for role, name in names.items() if name and name != MINIATURE}
-    return config.model_copy(update=folders)
+    local = {role: name for role, name in names.items() if name and name != MINIATURE and "://" not in name}
+    return config.model_copy(update={role: os.path.abspath(name) for role, name in local.items()})
 
 
-def read_model_facts(config: ManipulatorConfig) -> ModelFacts:
+def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) -> ModelFacts:  # noqa: B008 - immutable
     """Read the facts from the configs in the model folders. Raises `InvalidCheckpoint` where a model is missing."""
     folders = {
-        "audio": resolve_model(config.audio, "audio"),
-        "generator": resolve_model(config.generator, "generator"),
-        "image_text": resolve_model(config.image_text, "image_text"),
+        "audio": resolve_model(config.audio, "audio", storage),
+        "generator": resolve_model(config.generator, "generator", storage),
+        "image_text": resolve_model(config.image_text, "image_text", storage),
     }
     configs = {role: read_config(folder) for role, folder in folders.items()}
     for folder in folders.values():

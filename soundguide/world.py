@@ -19,6 +19,7 @@ from soundguide.models.image_text import OpenClipEncoder
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
 from soundguide.models.stylegan2 import StyleGAN2
+from soundguide.storage import Storage
 from soundguide.views import area_resize
 
 Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder)
@@ -34,19 +35,19 @@ class World:
     """Generator, image and text encoder, sound encoder and, where it is named, identity encoder.
 
     ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``digests``: SHA-256 of the weights by role. All
-    networks are frozen and no method builds a graph. Raises `InvalidCheckpoint` or `InvalidConfig` where the models are
-    missing or do not fit together.
+    networks are frozen and no method builds a graph. ``storage`` reaches models that are URIs. Raises
+    `InvalidCheckpoint` or `InvalidConfig` where the models are missing or do not fit together.
     """
 
     generator: Generator
     image_text: ImageTextEncoder
     audio: AudioEncoder
 
-    def __init__(self, config: ManipulatorConfig) -> None:
+    def __init__(self, config: ManipulatorConfig, storage: Storage = Storage()) -> None:  # noqa: B008 - immutable
         self.device = torch.device(device_name(config.device))
-        generator = load_model(resolve_model(config.generator, "generator"), device=self.device)
-        image_text = load_model(resolve_model(config.image_text, "image_text"), device=self.device)
-        audio = load_model(resolve_model(config.audio, "audio"), device=self.device)
+        generator = load_model(resolve_model(config.generator, "generator", storage), device=self.device)
+        image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
+        audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
         self.generator = _expect(StyleGAN2, generator, "generator")
         self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
         self.audio = _expect(SwinAudioEncoder, audio, "audio")

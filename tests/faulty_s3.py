@@ -20,11 +20,15 @@ _HOP = {"connection", "transfer-encoding", "content-length", "keep-alive"}
 
 
 class FaultyS3:
-    """What the proxy does: ``faults`` in turn, one for each request, without end; ``met`` counts those that struck."""
+    """What the proxy does: ``faults`` in turn, one for each request, without end; ``met`` counts those that struck.
+
+    ``read``: paths that were asked for.
+    """
 
     def __init__(self, target: str) -> None:
         self.target = target
         self.met: dict[str, int] = {}
+        self.read: list[str] = []
         self._faults: Iterator[Fault] = cycle([""])
         self._lock = threading.Lock()
 
@@ -56,6 +60,8 @@ def faulty(s3: Storage) -> Iterator[tuple[FaultyS3, Storage]]:
             fault = faults.next()
             if fault == "slow":
                 time.sleep(SLOW_SECONDS)
+            if self.command == "GET":
+                faults.read.append(urlsplit(self.path).path)
             if fault == "drop":
                 self.close_connection = True
                 self.connection.shutdown(2)

@@ -17,6 +17,7 @@ from PIL import Image
 import bulk_manipulate
 from soundguide.config import ManipulatorConfig
 from soundguide.stages import EditPreparer
+from soundguide.storage import Storage
 
 pytestmark = pytest.mark.chaos
 
@@ -26,10 +27,10 @@ POISON = "row-5"
 class PoisonedManipulator:
     """A manipulator in whose process one row is deadly, some time after others began."""
 
-    def __init__(self, config: ManipulatorConfig) -> None:
+    def __init__(self, config: ManipulatorConfig, storage: Storage) -> None:
         from soundguide.manipulator import Manipulator
 
-        self.manipulator = Manipulator(config)
+        self.manipulator = Manipulator(config, storage)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         if POISON in batch["id"].to_pylist():

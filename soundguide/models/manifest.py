@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from soundguide.errors import InvalidCheckpoint
+from soundguide.storage import Storage
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
@@ -17,14 +18,22 @@ MINIATURE = "miniature"
 
 Role = Literal["generator", "image_text", "audio", "reader"]
 
+_STORAGE = Storage()
 _REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
 _NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels", "extra"})
 
 
-def resolve_model(name: str, role: Role) -> Path:
-    """Return the folder of a model: the packaged one for ``'miniature'``, otherwise the path itself."""
+def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
+    """Return the folder of a model: the packaged one for ``'miniature'``, a fetched one for a URI, or the path itself.
+
+    Raises what `fetch.fetch_model` raises.
+    """
     if name == MINIATURE:
         return Path(__file__).parent.parent / MINIATURE / "weights" / role
+    if "://" in name:
+        from soundguide.models.fetch import fetch_model
+
+        return fetch_model(name, storage)
     return Path(name)
 
 
@@ -32,12 +41,19 @@ def read_config(folder: Path) -> dict[str, Any]:
     """Return the object in ``config.json`` of a model folder; raise `InvalidCheckpoint` where there is none."""
     path = folder / CONFIG_FILE
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_bytes()
     except OSError as error:
         raise InvalidCheckpoint(
             f"{folder}: no model here, {CONFIG_FILE} cannot be read ({error.strerror}). "
             f"Name a folder with {CONFIG_FILE} and {WEIGHTS_FILE}, or '{MINIATURE}'."
         ) from error
+    return parse_config(text, str(path))
+
+
+def parse_config(text: bytes, path: str) -> dict[str, Any]:
+    """Return the object in the text of a model's ``config.json``, at ``path``. Raises `InvalidCheckpoint`."""
+    try:
+        config = json.loads(text.decode("utf-8"))
     except ValueError as error:  # not UTF-8, or not JSON
         raise InvalidCheckpoint(f"{path}: damaged, not JSON ({error}). Copy or save the model again.") from error
     missing = [key for key in _REQUIRED if not isinstance(config, dict) or not isinstance(config.get(key), str)]
