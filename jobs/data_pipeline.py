@@ -151,6 +151,10 @@ def stream_rows(
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
     context.print_on_execution_start = False
     context.execution_no_progress_timeout_s = pool.stall_seconds
+    # What stops the job arrives as it was raised, and is told once, by whoever called us.
+    context.raise_original_map_exception = True
+    for name in ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
 
     blocks: dict[str, Any] = {
         "batch_size": rows_per_block,

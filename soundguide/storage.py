@@ -281,12 +281,14 @@ def _writing(uri: str) -> Iterator[None]:
     except OSError as exc:
         if exc.errno not in _UNWRITABLE:
             raise
-        reason = exc.strerror or str(exc)
+        reason, remedy = exc.strerror or str(exc), "Name another place for the output"
         if exc.errno in (errno.EEXIST, errno.ENOTDIR):
             reason = "a file stands where a folder is needed"
         elif exc.errno == errno.EISDIR:
             reason = "it is a folder"
-        raise OutputConflict(f"{uri} cannot be written: {reason}. Name another place for the output") from exc
+        elif exc.errno in (errno.ENOSPC, errno.EDQUOT):
+            remedy = "Make room, and give the same command again: what is done is kept"
+        raise OutputConflict(f"{uri} cannot be written: {reason}. {remedy}") from exc
 
 
 @contextmanager
