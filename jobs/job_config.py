@@ -79,7 +79,8 @@ def place_output(output: str) -> str:
 
 def _refusal_in(exc: BaseException | None) -> InvalidProgram | None:
     """Return the InvalidProgram among an exception and its causes: workers' errors arrive wrapped."""
-    if exc is None or isinstance(exc, InvalidProgram):
+    wrapped = getattr(exc, "cause", None)  # Ray's wrapping is of the class of what it wraps, with another message
+    if exc is None or isinstance(exc, InvalidProgram) and wrapped is None:
         return exc
-    inside = [getattr(exc, "cause", None) or exc.__cause__, *getattr(exc, "worker_failures", {}).values()]
+    inside = [wrapped or exc.__cause__, *getattr(exc, "worker_failures", {}).values()]
     return next(filter(None, map(_refusal_in, inside)), None)

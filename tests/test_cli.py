@@ -26,6 +26,7 @@ COMMANDS = [
     "listen",
     "replay",
     "settings",
+    "status",
     "miniature",
     "miniature render",
     "miniature synthesise",

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from soundguide import __version__
-from soundguide.cli import edit, listen, miniature, replay, settings
+from soundguide.cli import edit, listen, miniature, replay, settings, status
 from soundguide.cli.border import ErrorBorder, examples
 
 app = typer.Typer(
@@ -25,6 +25,7 @@ edit.register(app)
 listen.register(app)
 replay.register(app)
 settings.register(app)
+status.register(app)
 app.add_typer(miniature.app, name="miniature")
 
 
