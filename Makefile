@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+CHAOS ?= chaos
 DEMO_INPUTS ?= out/demo-inputs
 DEMO_MANIFEST ?= $(DEMO_INPUTS)/manifest.jsonl
 DEMO_OUTPUT ?= out/demo
@@ -27,7 +28,7 @@ STAMPED := $(shell cat $(STAMP) 2>/dev/null)
 REBUILD := $(if $(filter-out $(WANTED) $(CURDIR),$(FOUND) $(STAMPED))$(if $(FOUND),,none),rebuild)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test check clean rebuild
+.PHONY: help venv demo serve test chaos check clean rebuild
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -41,8 +42,11 @@ demo: $(STAMP)  ## edit the bundled pictures with the bundled sounds; the result
 serve: $(STAMP)  ## edit in the browser and over HTTP, at http://127.0.0.1:8000 (PORT=8001 for another port)
 	$(RUN) serve/run.py --port $(PORT) $(SERVE_ARGS)
 
-test: $(STAMP)  ## run the whole test suite (PYTEST_ARGS='-k name' for a part of it)
-	$(RUN) -m pytest $(PYTEST_ARGS)
+test: $(STAMP)  ## run the test suite (PYTEST_ARGS='-k name' for a part of it)
+	$(RUN) -m pytest -m 'not chaos' $(PYTEST_ARGS)
+
+chaos: $(STAMP)  ## break things while jobs run: killed processes, lost machines, full disks, faulty stores (15 minutes)
+	$(RUN) -m pytest -m '$(CHAOS)' $(PYTEST_ARGS)
 
 check: $(STAMP)  ## lint, formatting and types
 	$(RUN) -m ruff check .

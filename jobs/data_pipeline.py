@@ -192,7 +192,12 @@ def fit_pool(pool: PoolConfig, config: ActorConfig) -> tuple[PoolConfig, ActorCo
     gpus = pool.gpus_per_actor
     if gpus is None:
         gpus = 1.0 if all_gpus and config.device != "cpu" else 0.0
-    if cpus < _BESIDE and len(nodes) == 1:
+    if not cpus and not (pool.num_actors and pool.gpus_per_actor is not None):
+        raise InvalidConfig(
+            "no machine of the cluster has CPUs yet. If it grows when it is asked, say for what: --pool.num_actors N "
+            "and --pool.gpus_per_actor 1 (0 for CPUs alone)"
+        )
+    if 0 < cpus < _BESIDE and len(nodes) == 1:
         raise InvalidConfig(
             f"the Ray cluster counts {cpus:g} CPUs, and the tasks beside the actors need {_BESIDE:g}: they would "
             "wait for ever. Start it with more (ray start --head --num-cpus 4 counts four, whatever there are)"
@@ -207,7 +212,7 @@ def fit_pool(pool: PoolConfig, config: ActorConfig) -> tuple[PoolConfig, ActorCo
     if not gpus and config.device == "auto":
         changes["device"] = "cpu"  # a GPU that was not asked for belongs to somebody else
     if not config.num_threads:
-        changes["num_threads"] = max(1, int(real_cpus // num_actors))
+        changes["num_threads"] = max(1, int(real_cpus // num_actors if cpus else cpus_per_actor))
     sized = {"num_actors": num_actors, "cpus_per_actor": cpus_per_actor, "gpus_per_actor": gpus}
     return pool.model_copy(update=sized), config.model_copy(update=changes)
 

@@ -60,6 +60,7 @@ def build(args: dict[str, Any] | ServeSettings | None = None) -> Application:
             initial_replicas=replicas.min_manipulators,
             max_replicas=max(replicas.min_manipulators, replicas.max_manipulators),
             upscale_delay_s=_UPSCALE_SECONDS,
+            downscale_delay_s=replicas.idle_seconds,
             policy=AutoscalingPolicy(policy_function=replicas_for_slots_wanted),
         ),
     ).bind(settings.manipulator)

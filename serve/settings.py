@@ -17,6 +17,9 @@ class ReplicaSettings(Frozen):
     num_ingress: Annotated[int, Field(ge=1, le=100, description="Processes that check and decode uploads.")] = 1
     min_manipulators: Annotated[int, Field(ge=1, le=1000, description="Processes that edit, at least.")] = 1
     max_manipulators: Annotated[int, Field(ge=1, le=1000, description="Processes that edit, at most.")] = 1
+    idle_seconds: Annotated[
+        float, Field(gt=0, description="After so long without work for it, a process more than the least goes.")
+    ] = 600.0
     cpus: Annotated[float, Field(gt=0, le=1024, description="CPUs that each process that edits asks for.")] = 1.0
     gpus: Annotated[float, Field(ge=0, le=64, description="GPUs that each process that edits asks for.")] = 0.0
 

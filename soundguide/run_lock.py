@@ -59,7 +59,7 @@ def _refuse_other(uri: str, storage: Storage, mine: dict[str, Any]) -> None:
     except (SourceNotFound, ValueError, KeyError, TypeError):
         return  # nobody, or nothing that a run has written
     age = time.time() - seen
-    if token == mine["token"] or age > STALE_SECONDS or (host == mine["host"] and not _is_alive(pid)):
+    if token == mine["token"] or age > STALE_SECONDS or (host == mine["host"] and not is_alive(pid)):
         return
     folder = uri.rsplit("/", 2)[0]
     raise OutputConflict(
@@ -68,7 +68,7 @@ def _refuse_other(uri: str, storage: Storage, mine: dict[str, Any]) -> None:
     )
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
     try:
         os.kill(pid, 0)
     except ProcessLookupError:

@@ -17,7 +17,7 @@ from soundguide.errors import InvalidConfig, OutputConflict, SourceNotFound
 from soundguide.result_counts import Block, ErrorKind, ResultCounter
 from soundguide.run_files import read_steadily, when_written
 from soundguide.run_folder import RunFolder
-from soundguide.run_lock import STALE_SECONDS, _is_alive
+from soundguide.run_lock import STALE_SECONDS, is_alive
 from soundguide.storage import join_uri
 from soundguide.training_status import LOG_FILE, TrainingStatus, read_training
 from soundguide.validation import describe
@@ -193,7 +193,7 @@ def _read_holder(folder: RunFolder) -> tuple[Holder | None, bool]:
     except (SourceNotFound, ValueError, KeyError, TypeError, OverflowError):
         return None, False
     heard = time.time() - holder.last_heard.timestamp() <= STALE_SECONDS
-    return holder, heard and (holder.host != socket.gethostname() or _is_alive(holder.pid))
+    return holder, heard and (holder.host != socket.gethostname() or is_alive(holder.pid))
 
 
 def _read_record(folder: RunFolder) -> _Record | None:

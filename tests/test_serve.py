@@ -240,14 +240,16 @@ def test_a_service_that_ends_finishes_what_runs(address: str) -> None:
 
 
 @pytest.mark.slow
-def test_a_second_process_starts_when_edits_wait(local_ray: None, tiny_models: ManipulatorConfig) -> None:
+def test_a_second_process_starts_when_edits_wait_and_goes_when_none_do(
+    local_ray: None, tiny_models: ManipulatorConfig
+) -> None:
     """After the test that takes the first application away: there is one address."""
     from ray import serve
 
     from serve.app import build
 
     models = {**tiny_models.model_dump(), "num_slots": 1, "device": "cpu"}
-    replicas = {"min_manipulators": 1, "max_manipulators": 2, "cpus": 0.25}
+    replicas = {"min_manipulators": 1, "max_manipulators": 2, "cpus": 0.25, "idle_seconds": 3}
     port = free_port()
     serve.shutdown()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
@@ -265,8 +267,13 @@ def test_a_second_process_starts_when_edits_wait(local_ray: None, tiny_models: M
             for edit in edits:
                 edit.cancel()
             await asyncio.gather(*edits, return_exceptions=True)
+            for _ in range(120):
+                if len(manipulators()) == 1:
+                    break
+                await asyncio.sleep(0.5)
+            assert len(manipulators()) == 1
 
-    run(work, seconds=120)
+    run(work, seconds=180)
     serve.shutdown()
 
 
