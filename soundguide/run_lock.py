@@ -69,6 +69,7 @@ def _refuse_other(uri: str, storage: Storage, mine: dict[str, Any]) -> None:
 
 
 def is_alive(pid: int) -> bool:
+    """Say whether a process of this machine has the number `pid`."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
