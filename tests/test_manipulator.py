@@ -11,6 +11,7 @@ from tiny_edits import SHORT, do, noise, with_photo, with_sound, with_text
 from tiny_world import NUM_WS, RESOLUTION, W_DIM
 from torch import Tensor
 
+from soundguide.audio.windows import Heard
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, InvalidImage, InvalidLatent, InvalidSettings
 from soundguide.manipulator import Manipulator
@@ -128,13 +129,13 @@ def test_similarities_are_cosines_of_picture_and_sound(single: Manipulator) -> N
 
 
 class ReadingListener:
-    """Hears a sound file as the text that its bytes spell."""
+    """Hears a sound file as the text that its bytes spell, at no level, as a text has none."""
 
     def __init__(self, manipulator: Manipulator) -> None:
         self.embed_text = manipulator.world.embed_text
 
-    def embed(self, sound: bytes) -> Tensor:
-        return self.embed_text(sound.decode())
+    def hear(self, sound: bytes) -> Heard:
+        return Heard(self.embed_text(sound.decode()), level_db=math.nan)
 
     def top(self, embedding: Tensor) -> tuple[tuple[str, float], ...]:
         return ()
