@@ -24,6 +24,11 @@ def plain(text: str) -> str:
     return re.sub(r"\x1b\[[0-9;]*m", "", text)
 
 
+def unwrapped(text: str) -> str:
+    """Return what a terminal of any width shows as one line, without colours."""
+    return " ".join(plain(text).split())
+
+
 def assert_refused(result: Result, *words: str) -> None:
     assert result.exit_code == 2, result.output
     assert isinstance(result.exception, SystemExit)

@@ -13,7 +13,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from cli_runs import assert_refused, plain, run
+from cli_runs import assert_refused, run, unwrapped
 from written_runs import aged, begin, failed, finish_block, finished, lock, ok, parquet
 
 from soundguide.errors import OutputConflict, SourceNotFound
@@ -65,7 +65,7 @@ def test_a_run_that_is_at_work_says_who_and_how_long_it_will_take(folder: RunFol
     assert abs((datetime.now(UTC) - found.holder.last_heard).total_seconds()) < 10
     assert found.rows_per_minute == pytest.approx(12, rel=0.05)  # 60 rows in 300 s
     assert found.remaining_seconds == pytest.approx(300, rel=0.05)
-    told = plain(shown.stdout)
+    told = unwrapped(shown.stdout)
     assert shown.exit_code == 0 and f"process {os.getpid()} on" in told
     assert "50 %, 60 of 120 rows" in told and re.search(r"about (4|5) min \d\d s left", told)
 
@@ -205,7 +205,7 @@ def test_files_that_were_read_are_read_again_only_when_they_change(folder: RunFo
 
 
 def test_a_large_run_takes_bounded_time_and_memory(folder: RunFolder) -> None:
-    num_files, per_file = 8, 12_500
+    num_files, per_file = 16, 12_500
     record = begin(folder, num_files * per_file)
     blank = result_table(ok("x"))
     for number in range(num_files):
@@ -230,10 +230,10 @@ def test_a_large_run_takes_bounded_time_and_memory(folder: RunFolder) -> None:
     finally:
         tracemalloc.stop()
         pa.set_memory_pool(before)
-    assert found.rows and (found.rows.done, found.rows.ok, found.rows.error) == (100_000, 50_000, 50_000)
-    assert [(kind.count, len(kind.example)) for kind in found.errors] == [(10_000, 500)] * 5
-    assert seconds < 10
-    assert pool.max_memory() + peak < 32 * 2**20  # its errors alone are 45 MiB
+    assert found.rows and (found.rows.done, found.rows.ok, found.rows.error) == (200_000, 100_000, 100_000)
+    assert [(kind.count, len(kind.example)) for kind in found.errors] == [(20_000, 500)] * 5
+    assert seconds < 20
+    assert pool.max_memory() + peak < 56 * 2**20  # its errors alone are 90 MiB
 
 
 def test_clips_count_as_rows(folder: RunFolder) -> None:
@@ -245,7 +245,7 @@ def test_clips_count_as_rows(folder: RunFolder) -> None:
     finish_block(folder, record, pa.table({**rows, "error_kind": ["", "InvalidAudio"]}), "0_000000")
     found = read_status(folder)
     assert found.job == "prepare_clips" and found.rows and (found.rows.done, found.rows.error) == (2, 1)
-    assert "only its summary is missing" in plain(run("status", folder.uri).stdout)
+    assert "only its summary is missing" in unwrapped(run("status", folder.uri).stdout)
 
 
 def test_a_folder_that_may_not_be_read_is_told(folder: RunFolder) -> None:

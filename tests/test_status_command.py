@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path
 
 import pytest
-from cli_runs import assert_refused, plain, run
+from cli_runs import assert_refused, run, unwrapped
 from pydantic import BaseModel
 from written_runs import begin, complete, finish_block, finished, lock, ok
 
@@ -35,7 +35,7 @@ def test_the_command_tells_people_and_exits_with_zero(folder: RunFolder) -> None
     finished(folder)
     for named in (folder.uri, f"{folder.uri}/", f"{folder.uri}/run.json"):
         result = run("status", named)
-        told = plain(result.stdout)
+        told = unwrapped(result.stdout)
         assert result.exit_code == 0, result.output
         assert "complete" in told and "100 %, 6 of 6 rows" in told and "2 ok, 3 with errors, 1 quarantined" in told
         assert re.search(r"2 x InvalidAudio +'row-2': silent", told)
@@ -60,7 +60,7 @@ def test_a_run_that_nobody_works_on_is_broken_and_told_how_to_go_on(
         lock(folder, **changes)
     result = run("status", folder.uri)
     assert result.exit_code == 3
-    told = plain(result.stdout)
+    told = unwrapped(result.stdout)
     assert "broken" in told and "Give the same command again; it computes the 3 rows that are left" in told
     assert read_status(folder).remaining_seconds is None
 
@@ -154,7 +154,7 @@ def test_watching_ends_when_the_run_does(folder: RunFolder) -> None:
     thread.join()
     states = [json.loads(line)["state"] for line in result.stdout.splitlines()]
     assert result.exit_code == 0 and states[0] == "running" and states[-1] == "complete"
-    assert "100 %, 2 of 2 rows" in plain(run("status", folder.uri, "--watch").stdout)
+    assert "100 %, 2 of 2 rows" in unwrapped(run("status", folder.uri, "--watch").stdout)
 
 
 def test_ctrl_c_leaves_quietly_and_nothing_heavy_was_loaded(folder: RunFolder) -> None:
