@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 import pytest
-from cli_runs import plain, run
+from cli_runs import run, unwrapped
 
 from soundguide.run_folder import RunFolder, describe_run
 from soundguide.run_status import read_status
@@ -52,7 +52,7 @@ def test_a_training_tells_its_steps_loss_and_speed(folder: RunFolder) -> None:
     assert training.checkpoint and training.checkpoint.step == 25
     assert found.remaining_seconds == pytest.approx(60 * 16 / 32)
     result = run("status", folder.uri)  # nobody holds it now
-    told = plain(result.stdout)
+    told = unwrapped(result.stdout)
     assert result.exit_code == 3 and "40 %, 40 of 100 steps" in told and "it goes on from step 25" in told
 
 
@@ -75,4 +75,4 @@ def test_a_training_that_has_told_nothing_yet_is_at_its_beginning(folder: RunFol
     training = answer["training"]
     assert training["epochs_done"] == 0 and training["step"] <= 1 and training["loss"] is None
     assert answer["remaining_seconds"] is None and training["checkpoint"] is None
-    assert "it goes on from the beginning" in plain(run("status", folder.uri).stdout)
+    assert "it goes on from the beginning" in unwrapped(run("status", folder.uri).stdout)
