@@ -53,7 +53,8 @@ def exit_code_of(program: Callable[[], int]) -> int:
         refusal = _refusal_in(exc)
         if refusal is None:
             raise
-        print(f"{type(refusal).__name__}: {refusal}", file=sys.stderr)
+        told = str(refusal).partition("\nFailed to apply UDF")[0]  # Ray Data goes on about its own settings
+        print(f"{type(refusal).__name__}: {told}", file=sys.stderr)
         return 2
 
 
