@@ -18,6 +18,8 @@ from rich.table import Table
 from data_pipeline import PoolConfig, Stages, connect, stream_rows
 from error_summary import add_common_errors, add_counts
 from job_config import RowJobConfig, is_submitted, place_output, run_job
+from job_logs import LogFormat, log_as, tell_start, told_end
+from job_metrics import ByteCount
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
 from soundguide.model_facts import ModelFacts, absolute_models, read_model_facts
@@ -29,6 +31,7 @@ from soundguide.tables import refuse_prepared
 
 _MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
 _CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: slots stay full where one ends and the next begins
+_PROGRAM = "bulk_manipulate"
 _USAGE = "python jobs/bulk_manipulate.py --manifest M --output O [--config F.yaml] [--any.nested.field V]"
 
 
@@ -41,17 +44,20 @@ class BulkConfig(RowJobConfig):
     manipulator: Annotated[ManipulatorConfig, Field(description="The models, and how they run.")] = ManipulatorConfig()
     pool: Annotated[PoolConfig, Field(description="The actors that edit.")] = PoolConfig()
     limits: Annotated[SourceLimits, Field(description="What one row's files may cost.")] = SourceLimits()
+    log_format: LogFormat = "text"
 
 
 def run(config: BulkConfig, console: Console) -> int:
     """Run the job; return the exit code. Raises InvalidProgram, before any model loads where that can be known."""
+    log_as(config.log_format)
     storage = Storage(config.storage)
     manifest = read_manifest(config.manifest, storage)
     config = _place(config)
     facts = read_model_facts(config.manipulator, storage)
     folder = RunFolder(config.output, storage)
-    with folder.held():
+    with told_end(config.output) as told, folder.held():
         summary, rows = edit_all(config, manifest, facts, folder, console)
+        told |= summary
     show(console, summary, rows, join_uri(config.output, "index.html"))
     return 3 if config.strict and summary["ok"] < summary["rows"] else 0
 
@@ -67,15 +73,19 @@ def edit_all(
     if config.retry_failed and folder.forget_failed(config_hash):
         complete = False
     started, num_before = time.monotonic(), folder.count_done(config_hash)
+    tell_start(config.output, rows=manifest.num_rows, done=num_before)
     if not complete:
         folder.write_record({**record, "status": "running"})
         from soundguide.manipulator import Manipulator  # loads torch: not before the manifest is known to be right
 
-        preparer = EditPreparer(facts, config.edit, folder.storage, config.limits)
+        read, written = (ByteCount(f"soundguide_bytes_{name}", _PROGRAM) for name in ("read", "written"))
+        preparer = EditPreparer(facts, config.edit, folder.storage, config.limits, read)
         num_rows = manifest.num_rows - num_before
         if not config.shows_bars:
             console.print(f"editing {num_rows:,} rows; pictures appear in {join_uri(config.output, 'images')}")
-        with connect(config.address, actor_cpus=config.pool.cpus):
+        with connect(config.address, actor_cpus=config.pool.cpus, log_format=config.log_format) as place:
+            if place:
+                console.print(place, style="dim")
             stream_rows(
                 folder,
                 Stages(
@@ -84,7 +94,8 @@ def edit_all(
                     Manipulator,
                     config.manipulator,
                     refuse_prepared,
-                    EditFinisher(config.output, facts.digests, folder.storage).finish_table,
+                    EditFinisher(config.output, facts.digests, folder.storage, written).finish_table,
+                    _PROGRAM,
                 ),
                 pool=config.pool,
                 calls_per_actor=_CALLS_PER_ACTOR,

@@ -16,7 +16,9 @@ from typing import Annotated, Any, TypeVar
 import pyarrow as pa
 from pydantic import Field
 
+import job_metrics
 from job_config import is_submitted
+from job_logs import LogFormat, tell_place, worker_logging
 from soundguide.clips.facts import EmbedderConfig
 from soundguide.config import Frozen, ManipulatorConfig
 from soundguide.errors import InvalidConfig
@@ -61,6 +63,7 @@ class Stages:
     """What happens to rows: `prepare` (cheap, yields one at a time), an actor of `config`, `finish` (cheap).
 
     `refuse` and `refuse_prepared` make a row that kills its process an error; without the second the actor is trusted.
+    `program` is whose the metrics are.
     """
 
     prepare: Callable[[pa.Table], Iterator[pa.Table]]
@@ -69,13 +72,15 @@ class Stages:
     config: ManipulatorConfig | EmbedderConfig
     refuse_prepared: Refuse | None = None
     finish: Callable[[pa.Table], pa.Table] | None = None
+    program: str = "jobs"
 
 
 @contextmanager
-def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
+def connect(address: str, *, actor_cpus: float, log_format: LogFormat = "text") -> Iterator[str]:
     """Join the cluster at `address` (empty: that of the submitted job), or run a private Ray meanwhile.
 
     `actor_cpus`: what the job's own actors will ask for, all together; a private Ray counts so many CPUs and some more.
+    Yields a line that says where its metrics and logs are; empty where that is our caller's affair, or not known.
     """
     local = not address and not is_submitted()
     prepare_environment(local=local)
@@ -84,7 +89,7 @@ def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
     import ray
 
     if ray.is_initialized():  # by whoever called us
-        yield
+        yield ""
         return
     if local:
         _require_room(actor_cpus)
@@ -92,15 +97,19 @@ def connect(address: str, *, actor_cpus: float) -> Iterator[None]:
         _require_answer(address)
     # Not the default folder, which points other programs at the last cluster; and short, as socket paths must be.
     folder = tempfile.mkdtemp(prefix="sg-ray-", dir="/tmp") if local else None
-    where = (
+    where: dict[str, Any] = (
         {"address": "local", "num_cpus": _local_cpus(actor_cpus), "_temp_dir": folder}
         if local
         else {"address": address or "auto"}
     )
+    where |= worker_logging(log_format)
     with without_lines(LOG_LEVEL_NOTE):
-        ray.init(include_dashboard=False if local else None, log_to_driver=False, logging_level="warning", **where)
+        context = ray.init(
+            include_dashboard=False if local else None, log_to_driver=False, logging_level="warning", **where
+        )
+    logging.getLogger("ray").setLevel(logging.WARNING)  # as JSON, Ray sets the workers' level here too
     try:
-        yield
+        yield "" if "://" in address else tell_place(context.address_info, local=local)  # a Ray Client is told nothing
     finally:
         ray.shutdown()
         if folder:
@@ -123,14 +132,18 @@ def stream_rows(
     What comes out is written as results. A row that kills its process again and again is quarantined.
     """
     import ray
+    from ray import cloudpickle
     from ray.data.checkpoint import CheckpointConfig
 
+    cloudpickle.register_pickle_by_value(job_metrics)  # workers on other machines do not have this folder
     pool, config = fit_pool(pool, stages.config)
     attempts = Attempts(folder.attempts_uri, folder.storage)
     attempts.clear()  # of a run that was killed, which says nothing about its rows
     arguments: list[Any] = [config]
     if stages.refuse_prepared is not None:
-        arguments = [partial(stages.actor, config, folder.storage), stages.refuse_prepared, attempts, calls_per_actor]
+        work = partial(stages.actor, config, folder.storage)
+        measured = partial(job_metrics.MeasuredActor, work, stages.program)
+        arguments = [measured, stages.refuse_prepared, attempts, calls_per_actor]
     rows_per_block = pool.rows_per_block or max(
         1, min(max_rows_per_block, num_rows // (pool.num_actors * _BLOCKS_PER_ACTOR))
     )
@@ -174,8 +187,9 @@ def stream_rows(
             **blocks,
         )
     )
-    if stages.finish is not None:
-        rows = rows.map_batches(stages.finish, num_cpus=LIGHT_CPUS, **blocks)
+    if stages.finish is None:
+        blocks["batch_size"] = None  # written as it comes from the actor
+    rows = rows.map_batches(job_metrics.FinishedRows(stages.program, stages.finish), num_cpus=LIGHT_CPUS, **blocks)
     try:
         rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": LIGHT_CPUS})
         attempts.clear()

@@ -40,6 +40,8 @@ from rich.table import Table
 from data_pipeline import PoolConfig, Stages, connect, stream_rows
 from error_summary import add_common_errors, add_counts
 from job_config import RowJobConfig, is_submitted, place_output, run_job
+from job_logs import LogFormat, log_as, tell_start, told_end
+from job_metrics import ByteCount
 from soundguide import __version__
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.facts import EmbedderConfig, EncoderFacts, read_encoder_facts
@@ -55,6 +57,7 @@ from soundguide.storage import Storage, resolve_uri
 _MAX_ROWS_PER_BLOCK = 128  # of clips of 10 s: below the 128 MiB at which Ray Data cuts blocks anyway
 _FRAME_SCALE = 2  # frames are kept at twice the side at which the encoder reads them: room for crops
 _HOW = {"device", "batch_size", "num_threads", "image_text"}  # how embeddings are made, but not what they are
+_PROGRAM = "prepare_clips"
 _USAGE = "python jobs/prepare_clips.py (--manifest | --vggsound | --audioset) LIST --output O [--any.nested.field V]"
 
 
@@ -81,6 +84,7 @@ class ClipsConfig(RowJobConfig):
     embedder: Annotated[EmbedderConfig, Field(description="The image-text encoder.")] = EmbedderConfig()
     limits: Annotated[ClipLimits, Field(description="What one clip's files may cost.")] = ClipLimits()
     pool: Annotated[PoolConfig, Field(description="The actors that embed.")] = PoolConfig()
+    log_format: LogFormat = "text"
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
@@ -108,6 +112,7 @@ def read_requests(config: ClipsConfig, storage: Storage) -> ClipRequests:
 
 def run(config: ClipsConfig, console: Console) -> int:
     """Run the job; return the exit code. Raises InvalidProgram, before any model loads where that can be known."""
+    log_as(config.log_format)
     storage = Storage(config.storage)
     requests = read_requests(config, storage)
     config = _place(config)
@@ -115,14 +120,15 @@ def run(config: ClipsConfig, console: Console) -> int:
         image_text=config.embedder.image_text, audio=config.audio, sample_rate=config.sample_rate
     )
     folder = RunFolder(config.output, storage)
-    with folder.held():
-        summary, rows = prepare_all(config, requests, facts, folder)
+    with told_end(config.output) as told, folder.held():
+        summary, rows = prepare_all(config, requests, facts, folder, console)
+        told |= summary
     show(console, summary, rows, config.output)
     return 3 if config.strict and summary["ok"] < summary["rows"] else 0
 
 
 def prepare_all(
-    config: ClipsConfig, requests: ClipRequests, facts: EncoderFacts, folder: RunFolder
+    config: ClipsConfig, requests: ClipRequests, facts: EncoderFacts, folder: RunFolder, console: Console
 ) -> tuple[Facts, pa.Table]:
     """Prepare what is not done yet; return the counts, and a few columns of every clip's row."""
     identity = identify(config, facts)
@@ -132,16 +138,20 @@ def prepare_all(
     if config.retry_failed and folder.forget_failed(config_hash):
         complete = False
     started, num_before = time.monotonic(), folder.count_done(config_hash)
+    tell_start(config.output, rows=requests.table.num_rows, done=num_before)
     if not complete:
         folder.write_record({**record, "status": "running"})
         from soundguide.clips.embed import ClipEmbedder  # loads torch: not before the requests are known to be right
 
         side = _FRAME_SCALE * facts.resolution
-        decoder = ClipDecoder(facts.sample_rate, side, config.clip, config.limits, folder.storage)
-        with connect(config.address, actor_cpus=config.pool.cpus):
+        read = ByteCount("soundguide_bytes_read", _PROGRAM)
+        decoder = ClipDecoder(facts.sample_rate, side, config.clip, config.limits, folder.storage, read)
+        with connect(config.address, actor_cpus=config.pool.cpus, log_format=config.log_format) as place:
+            if place:
+                console.print(place, style="dim")
             stream_rows(
                 folder,
-                Stages(decoder.decode_table, decoder.refuse, ClipEmbedder, config.embedder),
+                Stages(decoder.decode_table, decoder.refuse, ClipEmbedder, config.embedder, program=_PROGRAM),
                 pool=config.pool,
                 calls_per_actor=1,
                 max_rows_per_block=_MAX_ROWS_PER_BLOCK,

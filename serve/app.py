@@ -29,6 +29,7 @@ from soundguide.errors import InvalidConfig, SoundGuideError
 from soundguide.images import Pixels
 from soundguide.model_facts import absolute_models, read_model_facts
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
+from soundguide.slot_gauges import SLOT_GAUGES, TAG_KEYS, slot_values
 from soundguide.validation import describe
 
 LIGHT_CPUS = 0.25  # CPUs that an ingress and the board ask for; they mostly wait
@@ -86,13 +87,8 @@ class ManipulatorReplica:
 
     def __init__(self, config: ManipulatorConfig) -> None:
         self._gauges = {
-            name: Gauge(f"soundguide_{name}", description=description)
-            for name, description in {
-                "slots": "Edits that one process optimises side by side.",
-                "slots_running": "Slots that are taken.",
-                "slots_waiting": "Runs that wait for a slot.",
-                "step_seconds": "Seconds of the last step of all slots.",
-            }.items()
+            name: Gauge(name, description=text, tag_keys=TAG_KEYS).set_default_tags({"program": "serve"})
+            for name, text in SLOT_GAUGES.items()
         }
         self._engine = Engine(config, self._measure)
 
@@ -115,14 +111,12 @@ class ManipulatorReplica:
         return await answering(self._engine.draw(seed, truncation_psi))
 
     def record_autoscaling_stats(self) -> dict[str, float]:
+        self._measure(self._engine)  # Serve asks every few seconds, and Ray forgets a gauge that is not set for 20
         return {"replicas_wanted": self._engine.num_edits / self._engine.manipulator.load.num_slots}
 
     def _measure(self, engine: Engine) -> None:
-        load = engine.manipulator.load
-        self._gauges["slots"].set(load.num_slots)
-        self._gauges["slots_running"].set(load.num_running)
-        self._gauges["slots_waiting"].set(load.num_waiting)
-        self._gauges["step_seconds"].set(load.step_seconds)
+        for name, value in slot_values(engine.manipulator.load).items():
+            self._gauges[name].set(value)
 
 
 @serve.deployment(name="Board", num_replicas=1, ray_actor_options={"num_cpus": LIGHT_CPUS}, **_COMMON)
@@ -160,10 +154,12 @@ class BoardReplica:
     async def cancel(self, id: str) -> Any:
         return await answering(self._live.cancel(id))
 
+    def check_health(self) -> None:
+        self._running.set(self._live.num_running)  # again and again, as the slots' gauges
+
     def _measure(self, outcome: str, seconds: float) -> None:
         self._ended.inc(tags={"outcome": outcome})
         self._seconds.observe(seconds)
-        self._running.set(self._live.num_running)
 
 
 @serve.deployment(name="Ingress", ray_actor_options={"num_cpus": LIGHT_CPUS}, **_COMMON)

@@ -8,7 +8,7 @@ import hashlib
 import json
 import re
 from collections import OrderedDict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
 
@@ -66,12 +66,16 @@ class SourceLimits(Frozen):
 
 @dataclass(frozen=True, slots=True)
 class EditPreparer:
-    """Turns manifest rows into prepared edits; small, sent to workers. ``settings`` are what rows may override."""
+    """Turns manifest rows into prepared edits; small, sent to workers. ``settings`` are what rows may override.
+
+    ``on_read`` hears of the bytes of each source that was read.
+    """
 
     facts: ModelFacts
     settings: EditSettings = EditSettings()
     storage: Storage = Storage()
     limits: SourceLimits = SourceLimits()
+    on_read: Callable[[int], None] | None = None
 
     def read_request(self, row: Row) -> EditRequest:
         """Return the request of a manifest row; blank values are not given. Raises `InvalidEdit`."""
@@ -139,7 +143,12 @@ class EditPreparer:
         return prepared_table(unprepared_row(row["id"], request=raw_request(_given(row)), error=error) for row in rows)
 
     def _read(self, uri: str, max_bytes: int) -> bytes | None:
-        return self.storage.read_bytes(uri, max_bytes=max_bytes) if uri else None
+        if not uri:
+            return None
+        data = self.storage.read_bytes(uri, max_bytes=max_bytes)
+        if self.on_read is not None:
+            self.on_read(len(data))
+        return data
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +156,13 @@ class EditFinisher:
     """Writes the files of manipulated edits under the folder `output` and returns their results.
 
     ``models``: SHA-256 of the models' weights, by role, for the provenance that pictures and codes carry.
+    ``on_written`` hears of the bytes of each file.
     """
 
     output: str
     models: tuple[tuple[str, str], ...]
     storage: Storage = Storage()
+    on_written: Callable[[int], None] | None = None
 
     def finish(self, row: Row) -> EditResult:
         """Write picture, source and code of a row of `tables.MANIPULATED_SCHEMA`, and return its result."""
@@ -174,6 +185,8 @@ class EditFinisher:
         )
         for path, data in zip(paths.values(), files, strict=True):
             self.storage.write_bytes(join_uri(self.output, *path.split("/")), data)
+            if self.on_written is not None:
+                self.on_written(len(data))
         return EditResult.model_validate({**result.model_dump(), **paths})
 
     def finish_table(self, batch: pa.Table) -> pa.Table:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     import torch
     from numpy.typing import NDArray
     from service import Service
+    from watched_runs import WatchedRun
 
     from serve.engine import Engine
     from soundguide.config import ManipulatorConfig
@@ -212,3 +213,13 @@ def local_ray() -> Iterator[None]:
     yield
     ray.shutdown()
     shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="session")
+def watched(
+    local_ray: None, tiny_models: ManipulatorConfig, bulk_sources: Path, tmp_path_factory: pytest.TempPathFactory
+) -> WatchedRun:
+    """Return what a small run of the bulk job with ``--log_format json`` told; no test may change its files."""
+    from watched_runs import watch
+
+    return watch(tiny_models, bulk_sources, tmp_path_factory.mktemp("watched"))

@@ -193,3 +193,13 @@ def test_damage_inside_the_sound_and_the_pictures_is_an_invalid_edit(film: Path)
         cut_sound(bytes(data), sample_rate=RATE, span=Span(0, 3), limits=LIMITS)
     with pytest.raises((InvalidAudio, InvalidImage)):
         cut_frame(bytes(data), seconds=1.5, side=32, limits=LIMITS)
+
+
+def test_the_bytes_of_each_file_that_is_read_are_told(tmp_path: Path) -> None:
+    heard: list[int] = []
+    sound, picture = tmp_path / "tone.wav", tmp_path / "red.png"
+    sound.write_bytes(encode_wav(tone(440, 1.0), 44_100))
+    Image.fromarray(plain(RED, 1)[0]).save(picture)
+    decoder = ClipDecoder(RATE, 32, on_read=heard.append)
+    assert decoder.decode(request(audio=str(sound), image=str(picture)))["status"] == "ok"
+    assert heard == [sound.stat().st_size, picture.stat().st_size]

@@ -7,7 +7,7 @@ Bytes, pixels and seconds are bounded before memory is spent. What is wrong with
 import contextlib
 import io
 import math
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -151,7 +151,8 @@ def encode_frame(frame: Pixels, kind: Literal["jpeg", "png"]) -> bytes:
 class ClipDecoder:
     """Turns requests into decoded clips; small, sent to workers.
 
-    ``sample_rate``: of the sounds, Hz. ``frame_side``: of the frames at most, pixels.
+    ``sample_rate``: of the sounds, Hz. ``frame_side``: of the frames at most, pixels. ``on_read`` hears of the bytes of
+    each file that was read.
     """
 
     sample_rate: int
@@ -159,6 +160,7 @@ class ClipDecoder:
     settings: ClipSettings = ClipSettings()
     limits: ClipLimits = ClipLimits()
     storage: Storage = Storage()
+    on_read: Callable[[int], None] | None = None
 
     def decode(self, row: Row) -> Row:
         """Return the row of `tables.DECODED_SCHEMA` of a request; what is wrong with it becomes its error."""
@@ -179,7 +181,7 @@ class ClipDecoder:
 
     def _media(self, row: Row) -> Row:
         _check_request(row)
-        data = self.storage.read_bytes(row["video"] or row["audio"], max_bytes=self.limits.max_file_mib * _MIB)
+        data = self._read(row["video"] or row["audio"])
         span = self._span(row)
         if row["file_seconds"] or row["video"]:
             self._check_length(data, row["file_seconds"])
@@ -220,8 +222,13 @@ class ClipDecoder:
         if not row["image"]:
             return None
         limits = ImageLimits(max_bytes=self.limits.max_file_mib * _MIB, max_pixels=self.limits.max_frame_pixels)
-        picture = self.storage.read_bytes(row["image"], max_bytes=limits.max_bytes)
-        return decode_image(picture, resolution=self.frame_side, limits=limits)
+        return decode_image(self._read(row["image"]), resolution=self.frame_side, limits=limits)
+
+    def _read(self, uri: str) -> bytes:
+        data = self.storage.read_bytes(uri, max_bytes=self.limits.max_file_mib * _MIB)
+        if self.on_read is not None:
+            self.on_read(len(data))
+        return data
 
 
 def _carried(row: Row) -> Row:
