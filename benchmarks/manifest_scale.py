@@ -1,0 +1,348 @@
+"""How the bulk job grows with its manifest: 10^3 to 10^6 rows through all of it but the models and the pictures.
+
+  python benchmarks/manifest_scale.py                  # 10^3 to 10^6 rows: hours on two cores; 3 GB under --folder
+  python benchmarks/manifest_scale.py --quick          # 10^3 and 10^4: some minutes
+  python benchmarks/manifest_scale.py --sizes 1000000  # one size
+
+Each size is the job's own program from manifest to contact sheet, with two stand-ins: an actor that answers at once
+with a tiny picture, and a finish that writes no files. Rows share a few small sounds and photos, which are read for
+every row as ever. Each size is run twice, each time in processes of its own:
+
+- straight through: seconds of each phase, rows a second, memory of the driver and of the largest worker;
+- killed (SIGKILL) after half of the rows, and given again: seconds until the first new row is done for good. Then all
+  ids are looked at, none may be there twice; and a last run finds everything done.
+
+Rows a second leave out the start of Ray and what comes before the first finished block; both are shown. Linear means
+a slope of at most 1.05 of log(seconds) on log(rows), from 10^4 rows on; flat, that the largest size takes no more
+memory than 10^4 rows. Writes benchmarks/results/manifest_scale.json after each size.
+"""
+
+import argparse
+import csv
+import json
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from functools import wraps
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil  # type: ignore[import-untyped]
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from soundguide.audio.decode import encode_wav
+from soundguide.config import ManipulatorConfig
+from soundguide.images import encode_png
+from soundguide.records import EditRequest, EditResult, ManipulatedEdit
+from soundguide.run_folder import RunFolder
+from soundguide.storage import Storage
+from soundguide.tables import MEASURES, manipulated_row, manipulated_table, result_table
+
+ROOT = Path(__file__).parents[1]
+RESULT = ROOT / "benchmarks" / "results" / "manifest_scale.json"
+FULL, QUICK = (10**3, 10**4, 10**5, 10**6), (10**3, 10**4)
+LINEAR_FROM, MAX_SLOPE = 10**4, 1.05
+NUM_FILES, SECONDS = 16, 0.5
+MIB = 2**20
+Facts = dict[str, Any]
+
+
+class InstantManipulator:
+    """Stands in for `Manipulator`: answers at once, with a constant tiny picture and code."""
+
+    def __init__(self, config: ManipulatorConfig, storage: Storage) -> None:
+        pixels, code = np.zeros((8, 8, 3), np.uint8), np.zeros((10, 8), np.float32)
+        self._edit = ManipulatedEdit("", pixels, pixels, code, 0.1, 0.2, 1.0, (1.0,) * 10, 60, 0.0, level_db=-20.0)
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        rows = batch.to_pylist()
+        return manipulated_table(manipulated_row(replace(self._edit, id=row["id"]), prepared=row) for row in rows)
+
+
+@dataclass(frozen=True)
+class RowsFinisher:
+    """Stands in for `EditFinisher`: the same rows, but no pictures and codes."""
+
+    output: str
+    models: tuple[tuple[str, str], ...]
+    storage: Storage
+
+    def finish_table(self, batch: pa.Table) -> pa.Table:
+        return result_table(
+            EditResult(
+                status="ok",
+                sound_sha256=row["sound_sha256"],
+                source_sha256=row["source_sha256"],
+                models=dict(self.models),
+                **EditRequest.model_validate_json(row["request"]).model_dump(),
+                **{name: row[name] for name in MEASURES},
+            )
+            for row in batch.to_pylist()
+        )
+
+
+def write_inputs(folder: Path, num_rows: int) -> Path:
+    """Write the files that rows share, and a CSV of rows that edit a seed or, every other one, a photo."""
+    rng = np.random.default_rng(0)
+    for number in range(NUM_FILES):
+        (folder / f"{number}.wav").write_bytes(encode_wav(0.1 * rng.standard_normal(int(16_000 * SECONDS)), 16_000))
+        (folder / f"{number}.png").write_bytes(encode_png(rng.integers(0, 255, (96, 96, 3), np.uint8)))
+    manifest = folder / f"manifest-{num_rows}.csv"
+    with manifest.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerow(("id", "audio", "image", "seed"))
+        for number in range(num_rows):
+            source = (f"{number % NUM_FILES}.png", "") if number % 2 else ("", number)
+            writer.writerow((f"row-{number:08d}", f"{number % NUM_FILES}.wav", *source))
+    return manifest
+
+
+def run_job(flags: list[str], log: Path) -> int:
+    """Run the job's own program with the stand-ins; append to the log when its phases began and ended."""
+    sys.path.insert(0, str(ROOT / "jobs"))
+    import bulk_manipulate  # type: ignore[import-not-found]
+    import soundguide.manipulator
+
+    def clock(owner: Any, name: str) -> None:
+        work = getattr(owner, name)
+
+        @wraps(work)
+        def timed(*arguments: Any, **named: Any) -> Any:
+            started = time.time()
+            result = work(*arguments, **named)
+            with log.open("a") as file:
+                file.write(json.dumps({"phase": name, "start": started, "end": time.time()}) + "\n")
+            return result
+
+        setattr(owner, name, timed)
+
+    for name in ("read_manifest", "connect", "stream_rows"):
+        clock(bulk_manipulate, name)
+    for name in ("claim", "count_done", "reconcile", "write_sheet"):
+        clock(RunFolder, name)
+    bulk_manipulate.EditFinisher = RowsFinisher
+    soundguide.manipulator.Manipulator = InstantManipulator  # type: ignore[misc, assignment]
+    code: int = bulk_manipulate.main(flags)
+    return code
+
+
+@dataclass
+class Process:
+    """One process of a run: what it is, its peaks in MiB, and the seconds of a CPU that it took so far.
+
+    ``own_mib`` leaves out pages that it shares with others: those of the object store and of libraries.
+    """
+
+    kind: str = "other"
+    rss_mib: float = 0.0
+    own_mib: float = 0.0
+    cpu_seconds: float = 0.0
+
+
+class Family(threading.Thread):
+    """Looks at a process and all that it starts, again and again until `done`."""
+
+    def __init__(self, driver: int) -> None:
+        super().__init__(daemon=True)
+        self._driver, self.done = driver, threading.Event()
+        self.members: dict[int, Process] = {}
+        self.driver_rss: list[tuple[float, float]] = []
+
+    def run(self) -> None:
+        while not self.done.wait(0.5):
+            with suppress(psutil.Error):
+                driver = psutil.Process(self._driver)
+                for process in (driver, *driver.children(recursive=True)):
+                    with suppress(psutil.Error):
+                        self._look(process)
+
+    def _look(self, process: psutil.Process) -> None:
+        with process.oneshot():
+            command, memory, times = process.cmdline()[:1], process.memory_info(), process.cpu_times()
+        member = self.members.setdefault(process.pid, Process())
+        member.rss_mib = max(member.rss_mib, memory.rss / MIB)
+        member.own_mib = max(member.own_mib, (memory.rss - memory.shared) / MIB)
+        member.cpu_seconds = times.user + times.system
+        if process.pid == self._driver:
+            member.kind = "driver"
+            self.driver_rss.append((time.time(), memory.rss / MIB))
+        elif command and command[0].startswith("ray::") and "Agent" not in command[0]:
+            member.kind = "worker"
+
+    def summary(self) -> dict[str, Facts]:
+        """Return by kind of process how many there were, the peaks of the largest, and the seconds of all."""
+        kinds: dict[str, list[Process]] = {}
+        for member in self.members.values():
+            kinds.setdefault(member.kind, []).append(member)
+        return {
+            kind: {
+                "processes": len(members),
+                "rss_mib": round(max(member.rss_mib for member in members)),
+                "own_mib": round(max(member.own_mib for member in members)),
+                "cpu_seconds": round(sum(member.cpu_seconds for member in members), 1),
+            }
+            for kind, members in sorted(kinds.items())
+        }
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """One start of the job: when, for how long, its phases, when its first block was done for good, its processes."""
+
+    started: float
+    seconds: float
+    phases: dict[str, tuple[float, float]]
+    first_block: float
+    family: Family
+
+    @property
+    def took(self) -> dict[str, float]:
+        return {name: round(end - start, 2) for name, (start, end) in self.phases.items()}
+
+
+def start_job(manifest: Path, output: Path, *, kill_after: int | None = None) -> Outcome:
+    """Run the job in a process of its own, killed with all that it started after so many blocks."""
+    log = output.with_suffix(".phases")
+    log.unlink(missing_ok=True)
+    before, started = finished_blocks(output), time.time()
+    flags = [f"--manifest={manifest}", f"--output={output}", "--progress=off"]
+    process = subprocess.Popen([sys.executable, __file__, "--job", str(log), *flags], stdout=subprocess.DEVNULL)
+    family = Family(process.pid)
+    family.start()
+    try:
+        while process.poll() is None:
+            time.sleep(0.5)
+            if kill_after is not None and len(finished_blocks(output)) >= kill_after:
+                break
+    finally:
+        if process.poll() is None:
+            kill(process)
+        family.done.set()
+        family.join()
+    if process.returncode and kill_after is None:
+        raise SystemExit(f"the run ended with {process.returncode}; what it printed says why")
+    phases = {line["phase"]: (line["start"], line["end"]) for line in map(json.loads, log.read_text().splitlines())}
+    new = [at for name, at in finished_blocks(output).items() if name not in before]
+    return Outcome(started, time.time() - started, phases, min(new, default=0.0), family)
+
+
+def finished_blocks(output: Path) -> dict[str, float]:
+    """Return the blocks that are done for good, and when: Ray renames a block's ids when its results are written."""
+    found = output.glob("_run/checkpoint/*/*.parquet")
+    return {path.name: path.stat().st_ctime for path in found if not path.name.endswith(".pending.parquet")}
+
+
+def kill(process: subprocess.Popen[bytes]) -> None:
+    """Kill -9 the job and all that it started, as a machine that goes away would, and remove its Ray's folder."""
+    family, folders = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)], set()
+    for member in family:
+        with suppress(psutil.Error):
+            folders |= set(re.findall(r"/tmp/sg-ray-\w+", " ".join(member.cmdline())))
+            member.kill()
+    process.wait()
+    psutil.wait_procs(family, timeout=20)
+    for folder in folders:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def measure(num_rows: int, folder: Path) -> Facts:
+    """Run one size straight through, then killed in the middle and resumed, then once more with nothing to do."""
+    manifest, straight, broken = write_inputs(folder, num_rows), folder / "straight", folder / "broken"
+    run = start_job(manifest, straight)
+    blocks = finished_blocks(straight).values()
+    steady = max(blocks) - run.first_block
+    begun = {name: start for name, (start, _) in run.phases.items()}
+    starting = {
+        "imports": begun["read_manifest"] - run.started,
+        "ray": begun["stream_rows"] - begun["connect"],
+        "first_block": run.first_block - begun["stream_rows"],
+    }
+    facts: Facts = {
+        "rows": num_rows,
+        "blocks": len(blocks),
+        "rows_per_second": round(num_rows * (1 - 1 / len(blocks)) / steady, 1),
+        "seconds": {name: round(each, 2) for name, each in (starting | {"steady": steady, "all": run.seconds}).items()},
+        "phases": run.took,
+        "processes": run.family.summary(),
+        "driver_rss_mib": {
+            name: round(max((rss for at, rss in run.family.driver_rss if start <= at <= end), default=0))
+            for name, (start, end) in run.phases.items()
+        },
+        "output_mib": {
+            name: round(sum(path.stat().st_size for path in (straight / name).rglob("*.parquet")) / MIB, 2)
+            for name in ("results", "_run")
+        },
+    }
+    print(f"{num_rows:,} rows, {facts['rows_per_second']} a second: {facts['seconds']}, {facts['phases']}", flush=True)
+    shutil.rmtree(straight)
+    start_job(manifest, broken, kill_after=len(blocks) // 2)
+    num_kept = len(finished_blocks(broken))
+    resumed = start_job(manifest, broken)
+    ids: list[str] = pq.read_table(broken / "results", columns=["id"])["id"].to_pylist()
+    again = start_job(manifest, broken)
+    shutil.rmtree(broken)
+    facts["resume"] = {
+        "blocks_kept": num_kept,
+        "first_new_row_seconds": round(resumed.first_block - resumed.started, 2),
+        "first_row_seconds_of_a_new_run": round(run.first_block - run.started, 2),
+        "seconds": resumed.took,
+        "processes": resumed.family.summary(),
+        "ids_missing": num_rows - len(set(ids)),
+        "ids_doubled": len(ids) - len(set(ids)),
+        "nothing_to_do_seconds": round(again.seconds, 2),
+    }
+    print(f"  resumed: {facts['resume']}\n  processes: {facts['processes']}", flush=True)
+    return facts
+
+
+def judge(sizes: list[Facts]) -> Facts:
+    """Return slope and growth of memory from `LINEAR_FROM` rows on, where there are two such sizes."""
+    large = [size for size in sizes if size["rows"] >= LINEAR_FROM]
+    if len(large) < 2:
+        return {}
+    rows, seconds = np.log([[size["rows"], size["seconds"]["steady"]] for size in large]).T
+    slope, (first, last) = np.polyfit(rows, seconds, 1)[0], (large[place]["processes"] for place in (0, -1))
+    grown = {
+        f"{kind}_{name}": round(last[kind][name] / first[kind][name], 2)
+        for kind in ("driver", "worker")
+        for name in ("rss_mib", "own_mib")
+    }
+    return {"slope": round(float(slope), 3), "max_slope": MAX_SLOPE, "memory_grown": grown}
+
+
+def main() -> None:
+    if sys.argv[1:2] == ["--job"]:
+        sys.exit(run_job(sys.argv[3:], Path(sys.argv[2])))
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--quick", action="store_true", help="10^3 and 10^4 rows only")
+    parser.add_argument("--sizes", type=int, nargs="+", help="numbers of rows, ascending; written as a quick look")
+    parser.add_argument("--folder", default=tempfile.gettempdir(), help="where inputs and outputs lie meanwhile")
+    given = parser.parse_args()
+    chosen, sizes = tuple(given.sizes or (QUICK if given.quick else FULL)), []
+    result = RESULT if chosen == FULL else RESULT.with_stem("manifest_scale_quick")
+    for num_rows in chosen:
+        with tempfile.TemporaryDirectory(prefix="manifest-scale-", dir=given.folder) as folder:
+            sizes.append(measure(num_rows, Path(folder)))
+        record = {
+            "sizes": sizes,
+            **judge(sizes),
+            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+            "date": datetime.now(UTC).date().isoformat(),
+        }
+        result.write_text(json.dumps(record, indent=2) + "\n")
+    print(f"{judge(sizes)}; written to {result.relative_to(ROOT)}")
+
+
+if __name__ == "__main__":
+    main()
