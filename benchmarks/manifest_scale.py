@@ -29,6 +29,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -77,6 +78,7 @@ class RowsFinisher:
     output: str
     models: tuple[tuple[str, str], ...]
     storage: Storage
+    on_written: Callable[[int], None]
 
     def finish_table(self, batch: pa.Table) -> pa.Table:
         return result_table(
