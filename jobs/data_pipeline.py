@@ -21,7 +21,7 @@ from job_config import is_submitted
 from job_logs import LogFormat, tell_place, worker_logging
 from soundguide.clips.facts import EmbedderConfig
 from soundguide.config import Frozen, ManipulatorConfig
-from soundguide.errors import InvalidConfig
+from soundguide.errors import InvalidConfig, Stalled
 from soundguide.private_ray import LOG_LEVEL_NOTE, prepare_environment
 from soundguide.quarantine import Attempts, GuardedActor, GuardedStage, Refuse
 from soundguide.quiet import without_lines
@@ -42,6 +42,10 @@ class PoolConfig(Frozen):
     gpus_per_actor: Annotated[
         float | None, Field(ge=0, le=64, description="GPUs that one actor asks for; not given: 1 where there are any.")
     ] = None
+    label_selector: Annotated[
+        dict[str, str],
+        Field(description='Labels of the machines on which actors may work, like {"market": "spot"}; empty: any.'),
+    ] = {}  # noqa: RUF012 - pydantic copies it
     rows_per_block: Annotated[
         int, Field(ge=0, le=100_000, description="Rows that are finished, and on a crash lost, together; 0: by size.")
     ] = 0
@@ -129,11 +133,13 @@ def stream_rows(
 ) -> None:
     """Send the rows of the folder's manifest that are not done yet, about `num_rows`, through the stages.
 
-    What comes out is written as results. A row that kills its process again and again is quarantined.
+    What comes out is written as results. A row that kills its process again and again is quarantined. Raises Stalled
+    where nothing moves for `pool.stall_seconds`.
     """
     import ray
     from ray import cloudpickle
     from ray.data.checkpoint import CheckpointConfig
+    from ray.data.exceptions import ExecutionTimeoutError
 
     cloudpickle.register_pickle_by_value(job_metrics)  # workers on other machines do not have this folder
     pool, config = fit_pool(pool, stages.config)
@@ -183,6 +189,7 @@ def stream_rows(
             fn_constructor_args=arguments,
             num_cpus=pool.cpus_per_actor,
             num_gpus=pool.gpus_per_actor,
+            label_selector=pool.label_selector or None,
             compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=calls_per_actor),
             **blocks,
         )
@@ -193,6 +200,13 @@ def stream_rows(
     try:
         rows.write_parquet(results, filesystem=filesystem, ray_remote_args={"num_cpus": LIGHT_CPUS})
         attempts.clear()
+    except ExecutionTimeoutError as exc:
+        labelled = f" on machines labelled {pool.label_selector} (pool.label_selector)" if pool.label_selector else ""
+        raise Stalled(
+            f"nothing has moved for {pool.stall_seconds:g} s. {pool.num_actors} actors ask for {pool.cpus_per_actor:g} "
+            f"CPUs and {pool.gpus_per_actor:g} GPUs each{labelled}: ray status tells whether the cluster has them. If "
+            "it only takes so long, give a higher pool.stall_seconds. The same command goes on where this one ended"
+        ) from exc
     finally:
         context.checkpoint_config = None  # or whatever this process reads next would lack the ids that are done here
 

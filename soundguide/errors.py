@@ -16,6 +16,7 @@
         ├── InvalidManifest    the manifest cannot be read, lacks a column or repeats an id
         ├── OutputConflict     the output folder belongs to another run, or cannot be written
         ├── StoreUnavailable   the object store gives no answer
+        ├── Stalled            nothing has moved in a job for longer than it may take
         └── InvalidCheckpoint  weights do not fit the architecture that their config names
 
 Every message says what is wrong, what was got, and the remedy.
@@ -76,6 +77,10 @@ class OutputConflict(InvalidProgram):
 
 class StoreUnavailable(InvalidProgram):
     """The object store gives no answer, or errors of its own, after all attempts."""
+
+
+class Stalled(InvalidProgram):
+    """Nothing has moved in a job for `pool.stall_seconds`: the cluster lacks what it asks for, or it hangs."""
 
 
 class InvalidCheckpoint(InvalidProgram):

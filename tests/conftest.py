@@ -208,6 +208,7 @@ def local_ray() -> Iterator[None]:
         include_dashboard=False,
         log_to_driver=False,
         logging_level=logging.WARNING,
+        labels={"market": "spot"},
         _temp_dir=folder,
     )
     yield

@@ -17,7 +17,7 @@ from tiny_world import SAMPLE_RATE
 
 import bulk_manipulate
 from bulk_manipulate import BulkConfig
-from data_pipeline import connect
+from data_pipeline import PoolConfig, connect, fit_pool
 from soundguide.audio.decode import encode_wav
 from soundguide.command_config import load_config
 from soundguide.config import EditSettings, ManipulatorConfig
@@ -66,6 +66,33 @@ def test_the_run_is_described_and_can_be_looked_at(done: tuple[Path, str, int]) 
     assert record["config"]["edit"]["num_steps"] == 3 and set(record["models"]) == {"generator", "image_text", "audio"}
     page = (done[0] / "index.html").read_text()
     assert "Seed two" in page and "InvalidSettings" in page and "a photo" in page
+
+
+def test_actors_wait_for_a_machine_with_the_labels_that_they_ask_for(
+    local_ray: None,
+    tiny_models: ManipulatorConfig,
+    bulk_sources: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    manifest, output = write_manifest(bulk_sources / "labels.csv", {"seed": GOOD["seed"]}), tmp_path / "out"
+    asked = [*flags(tiny_models, manifest, output), "--pool.label_selector"]
+    assert bulk_manipulate.main([*asked, '{"market": "on-demand"}', "--pool.stall_seconds", "4"]) == 2
+    assert "label_selector" in capsys.readouterr().err
+    assert bulk_manipulate.main([*asked, '{"market": "spot"}']) == 0
+    assert results(output)["seed"]["status"] == "ok"
+
+
+def test_a_cluster_without_a_machine_yet_must_be_told_what_to_start(
+    local_ray: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import ray
+
+    monkeypatch.setattr(ray, "cluster_resources", dict)
+    with pytest.raises(InvalidConfig, match="no machine of the cluster has CPUs yet.*--pool.num_actors N"):
+        fit_pool(PoolConfig(num_actors=2), ManipulatorConfig())
+    pool, config = fit_pool(PoolConfig(num_actors=2, gpus_per_actor=0, cpus_per_actor=3), ManipulatorConfig())
+    assert (pool.num_actors, pool.cpus_per_actor, config.device, config.num_threads) == (2, 3, "cpu", 3)
 
 
 def test_a_second_run_computes_nothing(
