@@ -141,7 +141,10 @@ def stream_rows(
     from ray.data.checkpoint import CheckpointConfig
     from ray.data.exceptions import ExecutionTimeoutError
 
-    cloudpickle.register_pickle_by_value(job_metrics)  # workers on other machines do not have this folder
+    import finished_ids  # imports ray
+
+    for module in (job_metrics, finished_ids):
+        cloudpickle.register_pickle_by_value(module)  # workers on other machines do not have this folder
     pool, config = fit_pool(pool, stages.config)
     attempts = Attempts(folder.attempts_uri, folder.storage)
     attempts.clear()  # of a run that was killed, which says nothing about its rows
@@ -165,6 +168,7 @@ def stream_rows(
         checkpoint_path=checkpoint,
         delete_checkpoint_on_success=False,
         override_filesystem=filesystem,
+        checkpoint_manager_cls=finished_ids.FinishedIds,
     )
     context.enable_progress_bars = progress
     context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
