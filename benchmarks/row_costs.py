@@ -217,6 +217,7 @@ def count_requests(num_rows: int) -> Counter[str]:
     requests, log = Requests(), logging.getLogger("werkzeug")
     log.setLevel(logging.INFO)
     log.propagate = False
+    log.addHandler(logging.NullHandler())  # or werkzeug adds one that prints
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=True)
     server.start()
     endpoint = "http://{}:{}".format(*server.get_host_and_port())

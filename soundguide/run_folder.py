@@ -4,8 +4,10 @@ import hashlib
 import json
 import platform
 from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
@@ -20,6 +22,7 @@ from soundguide.contact_sheet import choose_rows, write_contact_sheet
 from soundguide.errors import OutputConflict
 from soundguide.manifest import missing_rows, write_manifest
 from soundguide.model_facts import ModelFacts
+from soundguide.run_files import list_files
 from soundguide.run_lock import only_run
 from soundguide.stages import SourceLimits
 from soundguide.storage import Storage, join_uri
@@ -31,6 +34,7 @@ _REMEDY = "Give another output folder, or empty this one"
 _HOW = {"device", "num_slots", "num_threads", "cache_mb"}
 _WHERE = {"generator", "image_text", "audio", "identity"}  # models are known by their digests, wherever they lie
 _NUM_SHOWN = 8
+_NUM_READERS = 8  # an object store answers slowly, but many at once
 _OVERVIEW = ("id", "status", "error", "error_kind", "similarity_before", "similarity_after", "version")
 MAX_SHOWN = 200  # rows in index.html
 
@@ -132,12 +136,17 @@ class RunFolder:
 
     def read_results(self, columns: list[str] | None = None, *, ids: list[str] | None = None) -> pa.Table:
         """Return the results so far, or those of `ids`, in no particular order."""
-        if not self.storage.list(self.results_uri):
-            return RESULT_SCHEMA.empty_table().select(columns or RESULT_SCHEMA.names)
-        filesystem, path = self.storage.arrow_filesystem(self.results_uri)
-        rows = ds.dataset(path, schema=RESULT_SCHEMA, format="parquet", filesystem=filesystem)
-        wanted = None if ids is None else pc.field("id").isin(ids)
-        return rows.to_table(columns=columns, filter=wanted)
+        schema = RESULT_SCHEMA if columns is None else pa.schema([RESULT_SCHEMA.field(name) for name in columns])
+        wanted = None if ids is None else pa.array(ids, pa.string())
+        filesystem, _ = self.storage.arrow_filesystem(self.results_uri)
+        paths = [
+            file.path
+            for file in list_files(self.results_uri, self.storage)
+            if file.name.endswith(".parquet") and not file.name.startswith(".")
+        ]
+        with ThreadPoolExecutor(_NUM_READERS) as pool:
+            tables = pool.map(partial(_read_rows, filesystem, schema=schema, ids=wanted), paths)
+            return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
 
     def reconcile(self, manifest: pa.Table) -> pa.Table:
         """Return a few columns of every row's result, in the manifest's order.
@@ -219,6 +228,16 @@ class RunFolder:
         if not self.storage.exists(self.manifest_uri):
             return None
         return pq.read_table(pa.BufferReader(self.storage.read_bytes(self.manifest_uri)))
+
+
+def _read_rows(filesystem: Any, path: str, *, schema: pa.Schema, ids: pa.Array | None) -> pa.Table:
+    """Return the rows of a file; one by one, since a dataset of Arrow keeps what it knows of each file to its end."""
+    with filesystem.open_input_file(path) as source, pq.ParquetFile(source) as file:
+        found = None if ids is None else pc.is_in(file.read(["id"], use_threads=False)["id"], value_set=ids)
+        if found is not None and not pc.any(found).as_py():
+            return schema.empty_table()
+        rows = file.read(schema.names, use_threads=False).select(schema.names).cast(schema)
+        return rows if found is None else rows.filter(found)
 
 
 def identify(edit: EditSettings, limits: SourceLimits, manipulator: ManipulatorConfig, models: ModelFacts) -> Facts:
