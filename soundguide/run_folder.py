@@ -22,7 +22,6 @@ from soundguide.contact_sheet import choose_rows, write_contact_sheet
 from soundguide.errors import OutputConflict
 from soundguide.manifest import missing_rows, write_manifest
 from soundguide.model_facts import ModelFacts
-from soundguide.run_files import list_files
 from soundguide.run_lock import only_run
 from soundguide.stages import SourceLimits
 from soundguide.storage import Storage, join_uri
@@ -139,11 +138,7 @@ class RunFolder:
         schema = RESULT_SCHEMA if columns is None else pa.schema([RESULT_SCHEMA.field(name) for name in columns])
         wanted = None if ids is None else pa.array(ids, pa.string())
         filesystem, _ = self.storage.arrow_filesystem(self.results_uri)
-        paths = [
-            file.path
-            for file in list_files(self.results_uri, self.storage)
-            if file.name.endswith(".parquet") and not file.name.startswith(".")
-        ]
+        paths = self._parquet_paths(self.results_uri)
         with ThreadPoolExecutor(_NUM_READERS) as pool:
             tables = pool.map(partial(_read_rows, filesystem, schema=schema, ids=wanted), paths)
             return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
@@ -199,13 +194,12 @@ class RunFolder:
 
     def count_done(self, config_hash: str) -> int:
         """Return how many rows earlier runs have finished, without what a killed run left half written."""
-        names = self.storage.list(self.checkpoint_uri(config_hash))
-        done = [name for name in names if name.endswith(".parquet") and not name.endswith(".pending.parquet")]
+        paths = self._parquet_paths(self.checkpoint_uri(config_hash))
+        done = [path for path in paths if not path.endswith(".pending.parquet")]
         if not done:
             return 0
         filesystem, _ = self.storage.arrow_filesystem(self.uri)
-        paths = [self.storage.arrow_filesystem(name)[1] for name in done]
-        return int(ds.dataset(paths, format="parquet", filesystem=filesystem).count_rows())
+        return int(ds.dataset(done, format="parquet", filesystem=filesystem).count_rows())
 
     def write_sheet(self, rows: pa.Table, manifest: pa.Table, summary: Mapping[str, Any]) -> str:
         """Write ``index.html`` from what `reconcile` returned; only the rows that it shows are read in full."""
@@ -223,6 +217,11 @@ class RunFolder:
     @property
     def _forgetting_uri(self) -> str:
         return join_uri(self.uri, "_run", "forgetting.json")
+
+    def _parquet_paths(self, folder: str) -> list[str]:
+        """Return the Parquet files under the folder with this URI, as Arrow's filesystem takes them."""
+        uris = [uri for uri in self.storage.list(folder) if uri.endswith(".parquet")]
+        return [self.storage.arrow_filesystem(uri)[1] for uri in uris]
 
     def _read_manifest(self) -> pa.Table | None:
         if not self.storage.exists(self.manifest_uri):
