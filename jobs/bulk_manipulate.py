@@ -18,7 +18,7 @@ from rich.table import Table
 from data_pipeline import PoolConfig, Stages, connect, stream_rows
 from error_summary import add_common_errors, add_counts
 from job_config import RowJobConfig, is_submitted, place_output, run_job
-from job_logs import LogFormat, log_as, tell_start, told_end
+from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
@@ -44,7 +44,6 @@ class BulkConfig(RowJobConfig):
     manipulator: Annotated[ManipulatorConfig, Field(description="The models, and how they run.")] = ManipulatorConfig()
     pool: Annotated[PoolConfig, Field(description="The actors that edit.")] = PoolConfig()
     limits: Annotated[SourceLimits, Field(description="What one row's files may cost.")] = SourceLimits()
-    log_format: LogFormat = "text"
 
 
 def run(config: BulkConfig, console: Console) -> int:
@@ -93,9 +92,9 @@ def edit_all(
                     preparer.refuse,
                     Manipulator,
                     config.manipulator,
+                    _PROGRAM,
                     refuse_prepared,
                     EditFinisher(config.output, facts.digests, folder.storage, written).finish_table,
-                    _PROGRAM,
                 ),
                 pool=config.pool,
                 calls_per_actor=_CALLS_PER_ACTOR,

@@ -74,9 +74,9 @@ class Stages:
     refuse: Refuse
     actor: type
     config: ManipulatorConfig | EmbedderConfig
+    program: str
     refuse_prepared: Refuse | None = None
     finish: Callable[[pa.Table], pa.Table] | None = None
-    program: str = "jobs"
 
 
 @contextmanager
@@ -160,9 +160,7 @@ def stream_rows(
     _, results = folder.storage.arrow_filesystem(folder.results_uri)
     _, checkpoint = folder.storage.arrow_filesystem(folder.checkpoint_uri(config_hash))
 
-    logging.getLogger("ray.data").setLevel(logging.INFO if progress and not sys.stdout.isatty() else logging.WARNING)
-    logging.getLogger("ray.data._internal.progress").setLevel(logging.INFO if progress else logging.ERROR)
-    context = ray.data.DataContext.get_current()  # datasets copy it when they are made
+    context = _configured(progress=progress, stall_seconds=pool.stall_seconds)
     context.checkpoint_config = CheckpointConfig(
         id_column="id",
         checkpoint_path=checkpoint,
@@ -170,15 +168,6 @@ def stream_rows(
         override_filesystem=filesystem,
         checkpoint_manager_cls=finished_ids.FinishedIds,
     )
-    context.enable_progress_bars = progress
-    context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
-    context.print_on_execution_start = False
-    context.execution_no_progress_timeout_s = pool.stall_seconds
-    # What stops the job arrives as it was raised, and is told once, by whoever called us.
-    context.raise_original_map_exception = True
-    for name in ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions"):
-        logging.getLogger(name).setLevel(logging.CRITICAL)
-
     blocks: dict[str, Any] = {
         "batch_size": rows_per_block,
         "batch_format": "pyarrow",
@@ -213,6 +202,24 @@ def stream_rows(
         ) from exc
     finally:
         context.checkpoint_config = None  # or whatever this process reads next would lack the ids that are done here
+
+
+def _configured(*, progress: bool, stall_seconds: float) -> Any:
+    """Return Ray Data's context, which datasets copy when they are made: what it shows, and how it fails."""
+    import ray
+
+    logging.getLogger("ray.data").setLevel(logging.INFO if progress and not sys.stdout.isatty() else logging.WARNING)
+    logging.getLogger("ray.data._internal.progress").setLevel(logging.INFO if progress else logging.ERROR)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = progress
+    context.enable_rich_progress_bars, context.use_ray_tqdm = True, False
+    context.print_on_execution_start = False
+    context.execution_no_progress_timeout_s = stall_seconds
+    # What stops the job arrives as it was raised, and is told once, by whoever called us.
+    context.raise_original_map_exception = True
+    for name in ("ray.data._internal.execution.streaming_executor_state", "ray.data.exceptions"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
+    return context
 
 
 def fit_pool(pool: PoolConfig, config: ActorConfig) -> tuple[PoolConfig, ActorConfig]:

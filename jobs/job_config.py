@@ -8,6 +8,7 @@ from typing import Annotated, Literal, TypeVar
 from pydantic import Field
 from rich.console import Console
 
+from job_logs import LogFormat
 from soundguide.cli.console import wide
 from soundguide.command_config import CommandConfig, load_config
 from soundguide.errors import InvalidConfig, InvalidProgram
@@ -27,6 +28,7 @@ class JobConfig(CommandConfig):
 
 
 class RowJobConfig(JobConfig):
+    log_format: LogFormat = "text"
     retry_failed: Annotated[
         bool, Field(description="Also compute the rows again that failed or were quarantined before.")
     ] = False

@@ -40,7 +40,7 @@ from rich.table import Table
 from data_pipeline import PoolConfig, Stages, connect, stream_rows
 from error_summary import add_common_errors, add_counts
 from job_config import RowJobConfig, is_submitted, place_output, run_job
-from job_logs import LogFormat, log_as, tell_start, told_end
+from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
 from soundguide import __version__
 from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
@@ -84,7 +84,6 @@ class ClipsConfig(RowJobConfig):
     embedder: Annotated[EmbedderConfig, Field(description="The image-text encoder.")] = EmbedderConfig()
     limits: Annotated[ClipLimits, Field(description="What one clip's files may cost.")] = ClipLimits()
     pool: Annotated[PoolConfig, Field(description="The actors that embed.")] = PoolConfig()
-    log_format: LogFormat = "text"
 
     @model_validator(mode="after")
     def _check_sources(self) -> Self:
@@ -151,7 +150,7 @@ def prepare_all(
                 console.print(place, style="dim")
             stream_rows(
                 folder,
-                Stages(decoder.decode_table, decoder.refuse, ClipEmbedder, config.embedder, program=_PROGRAM),
+                Stages(decoder.decode_table, decoder.refuse, ClipEmbedder, config.embedder, _PROGRAM),
                 pool=config.pool,
                 calls_per_actor=1,
                 max_rows_per_block=_MAX_ROWS_PER_BLOCK,
