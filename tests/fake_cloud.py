@@ -12,7 +12,7 @@ import time
 from types import TracebackType
 
 import psutil
-from test_serve import free_port
+from ports import free_port
 
 _LISTS = (
     *("cluster_synced_files", "initialization_commands", "setup_commands", "head_setup_commands"),

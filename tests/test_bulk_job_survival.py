@@ -4,7 +4,6 @@ import json
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from bulk_runs import ERRORS, GOOD, ROOT, flags, result_files, results, write_manifest
 from killed_runs import kill_in_the_middle
+from ports import free_port
 
 import bulk_manipulate
 from soundguide.config import ManipulatorConfig
@@ -40,12 +40,6 @@ def test_a_killed_run_goes_on_and_writes_no_id_twice(
     assert results(output).keys() == rows.keys()
     assert before and before.items() <= result_files(output).items()
     assert json.loads((output / "run.json").read_text())["computed"] == len(rows) - 2 * len(finished)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture

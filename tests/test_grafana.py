@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import json
-import socket
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from bulk_runs import ROOT
+from ports import free_port
 from promql import metrics_and_labels
 from service import PNG, SOUND
 from watched_runs import EXPORT_SECONDS, Series, WatchedRun, scrape
@@ -69,9 +69,7 @@ def series(watched: WatchedRun, tiny_models: ManipulatorConfig) -> dict[Series, 
 
     from serve.app import build
 
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = int(probe.getsockname()[1])
+    port = free_port()
     serve.start(http_options={"host": "127.0.0.1", "port": port})
     models = {**tiny_models.model_dump(), "num_slots": 2, "device": "cpu"}
     serve.run(build({"manipulator": models, "edit": {"num_steps": 3, "num_views": 1}, "replicas": {"cpus": 0.25}}))

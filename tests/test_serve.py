@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import socket
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +13,7 @@ import httpx
 import psutil
 import pytest
 import yaml
+from ports import free_port
 from service import EVENTS, JSON, PNG, SOUND, events_of, run
 
 from serve.settings import ServeSettings
@@ -23,12 +23,6 @@ from soundguide.records import EditResult
 ROOT = Path(__file__).parents[1]
 NUM_SLOTS, MAX_EDITS = 2, 12
 LONG = '{"num_steps": 2000}'
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @pytest.fixture(scope="module")
