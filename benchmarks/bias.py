@@ -18,8 +18,6 @@ Writes benchmarks/results/bias.json and docs/images/bias.png.
 
 import argparse
 import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -29,6 +27,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.nn.functional as F
+from provenance import where_and_when
 from torch import Tensor
 
 from soundguide.config import EditSettings, ManipulatorConfig
@@ -285,10 +284,9 @@ def main() -> None:
     assert not wrong, f"{wrong} cause what is to be a nuisance"
     rows = measure(plan)
     summary = table(rows, plan)
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     name = "bias_quick" if plan is QUICK else "bias"
     result = ROOT / "benchmarks" / "results" / f"{name}.json"
-    result.write_text(json.dumps({"plan": vars(plan), "summary": summary, "rows": rows, "machine": machine}, indent=2))
+    result.write_text(json.dumps({"plan": vars(plan), "summary": summary, "rows": rows} | where_and_when(), indent=2))
     draw_plot(summary, ROOT / "docs" / "images" / "bias.png" if plan is FULL else result.with_suffix(".png"))
     for rate, kinds in summary.items():
         for kind, measures in kinds.items():

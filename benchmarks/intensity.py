@@ -14,13 +14,11 @@ from left to right.
 
 import argparse
 import json
-import os
-import platform
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageDraw, ImageFont
+from provenance import where_and_when
 from rich.progress import Progress
 from scipy.stats import spearmanr
 
@@ -118,10 +116,9 @@ def main() -> None:
                     f"{event:<18} by {way:<10} {rho:+.2f}   {' '.join(f'{strength:.2f}' for strength in rising)}"
                 )
     mean = {way: float(np.mean([float(str(row["spearman"])) for row in found[way].values()])) for way in found}
-    machine = f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}"
     record = {"sources": options.sources, "mean_spearman": mean, "events": found, "models": manipulator.model_digests}
     result = ROOT / "benchmarks" / "results" / "intensity.json"
-    result.write_text(json.dumps(record | {"machine": machine}, indent=2) + "\n")
+    result.write_text(json.dumps(record | where_and_when(), indent=2) + "\n")
     draw_strip(rows, ROOT / "docs" / "images" / "intensity.png")
     print(f"mean: by gain {mean['gain']:+.2f}, by intensity {mean['intensity']:+.2f}")
 

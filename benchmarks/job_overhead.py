@@ -22,7 +22,6 @@ import csv
 import json
 import multiprocessing
 import os
-import platform
 import statistics
 import subprocess
 import sys
@@ -31,12 +30,12 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pyarrow.parquet as pq
+from provenance import where_and_when
 
 from soundguide.audio.decode import encode_wav
 from soundguide.config import EditSettings, ManipulatorConfig
@@ -241,8 +240,7 @@ def main() -> None:
         record = measure(plan, Path(folder))
     record |= {
         "plan": asdict(plan),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "date": datetime.now(UTC).date().isoformat(),
+        **where_and_when(),
     }
     result = RESULT.with_stem("job_overhead_quick") if quick else RESULT
     result.write_text(json.dumps(record, indent=2) + "\n")

@@ -20,8 +20,6 @@ memory than 10^4 rows. Writes benchmarks/results/manifest_scale.json after each 
 import argparse
 import csv
 import json
-import os
-import platform
 import re
 import shutil
 import subprocess
@@ -32,7 +30,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from datetime import UTC, datetime
 from functools import wraps
 from pathlib import Path
 from typing import Any
@@ -41,6 +38,7 @@ import numpy as np
 import psutil  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
+from provenance import where_and_when
 
 from soundguide.audio.decode import encode_wav
 from soundguide.config import ManipulatorConfig
@@ -339,8 +337,7 @@ def main() -> None:
         record = {
             "sizes": sizes,
             **judge(sizes),
-            "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-            "date": datetime.now(UTC).date().isoformat(),
+            **where_and_when(),
         }
         result.write_text(json.dumps(record, indent=2) + "\n")
     print(f"{judge(sizes)}; written to {result.relative_to(ROOT)}")

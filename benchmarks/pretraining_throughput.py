@@ -10,7 +10,6 @@ writes them to benchmarks/results/pretraining_throughput.json.
 import argparse
 import json
 import os
-import platform
 import statistics
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import time
 from pathlib import Path
 
 import torch
+from provenance import where_and_when
 
 from soundguide.private_ray import prepare_environment
 
@@ -137,7 +137,7 @@ def main() -> None:
         "peak_memory_last_over_first_epoch": growth,
         "shards_mib": round(size),
         "object_store_mib": OBJECT_STORE_MIB,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
+        **where_and_when(),
     }
     RESULT.write_text(json.dumps(result, indent=2) + "\n")
     print(

@@ -24,7 +24,6 @@ import io
 import json
 import logging
 import os
-import platform
 import re
 import subprocess
 import sys
@@ -32,7 +31,6 @@ import tempfile
 import time
 from collections import Counter
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +40,7 @@ import pyarrow.parquet as pq
 import soundfile
 import torch
 from PIL import Image
+from provenance import where_and_when
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -327,10 +326,7 @@ def main() -> None:
         estimate(record, num_edits, side, name) for num_edits in (10**6, 10**8) for side in SIDES for name in GPUS
     ]
     record["assumed"] = {name: asdict(gpu) for name, gpu in GPUS.items()}
-    record |= {
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}",
-        "date": datetime.now(UTC).date().isoformat(),
-    }
+    record |= where_and_when()
     RESULT.write_text(json.dumps(record, indent=2) + "\n")
     print_tables(record)
     print(f"written to {RESULT.relative_to(ROOT)}")

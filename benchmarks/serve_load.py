@@ -13,7 +13,6 @@ import argparse
 import asyncio
 import json
 import os
-import platform
 import random
 import statistics
 import subprocess
@@ -26,7 +25,7 @@ from pathlib import Path
 import httpx
 import numpy as np
 import psutil
-import torch
+from provenance import where_and_when
 
 from soundguide.audio.decode import encode_wav
 from soundguide.config import EditSettings, ManipulatorConfig
@@ -218,7 +217,8 @@ def main() -> None:
         "target": TARGET,
         "leavers": leavers,
         "memory": memory,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, torch {torch.__version__}, {THREADS} threads",
+        **where_and_when(),
+        "threads": THREADS,
     }
     result = RESULT.with_stem("serve_load_quick") if plan is QUICK else RESULT
     result.write_text(json.dumps(record, indent=2) + "\n")
