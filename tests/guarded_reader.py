@@ -21,7 +21,7 @@ from mutants import mutants, write_honest_files
 from soundguide.errors import InvalidCheckpoint
 from soundguide.foreign.recognise import read_foreign
 
-SECONDS = 10
+SECONDS = 10  # of the processor: other work on the machine is not the file's fault
 MEMORY = 2**30
 EXECUTING = (
     "os.", "subprocess.", "socket.", "pickle.", "exec", "compile", "marshal.", "ctypes.", "shutil.", "import", "mmap",
@@ -44,7 +44,7 @@ class Guard:
 
     def read(self, path: Path) -> str:
         """Return ``"read"``, what the refusal said after ``"unknown"`` or ``"refused"``, or what went wrong."""
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
+        signal.setitimer(signal.ITIMER_PROF, SECONDS)
         self.armed = True
         try:
             read_foreign(path)
@@ -55,7 +55,7 @@ class Guard:
             return f"ERROR: {type(error).__name__}: {error}"
         finally:
             self.armed = False
-            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def expire(*_: object) -> None:
@@ -85,17 +85,17 @@ def main(mode: str, folder: str, number: str = "0", seed: str = "0") -> None:
         guard.read(path)
     "ä".encode("cp437")  # imported to read the names in archives
     guard.violations.clear()
-    signal.signal(signal.SIGALRM, expire)
+    signal.signal(signal.SIGPROF, expire)
     bound_memory()
     paths = mutated(honest, int(number), int(seed)) if mode == "mutants" else sorted(Path(folder, "files").iterdir())
     outcomes: dict[str, str] = {}
     counts: Counter[str] = Counter()
     slowest = 0.0
-    start = time.perf_counter()
+    start = time.process_time()
     for index, path in enumerate(paths):
-        begun = time.perf_counter()
+        begun = time.process_time()
         outcome = guard.read(path)
-        slowest = max(slowest, time.perf_counter() - begun)
+        slowest = max(slowest, time.process_time() - begun)
         counts[outcome.partition(":")[0]] += 1
         if mode == "files" or outcome.startswith("ERROR"):
             outcomes[path.name if mode == "files" else f"mutant {index}"] = outcome
@@ -104,7 +104,7 @@ def main(mode: str, folder: str, number: str = "0", seed: str = "0") -> None:
         "counts": counts,
         "violations": guard.violations,
         "slowest_seconds": slowest,
-        "seconds": time.perf_counter() - start,
+        "seconds": time.process_time() - start,
         "memory_mib": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
     }
     print(json.dumps(report))

@@ -28,7 +28,7 @@ def run(folder: Path, *words: str) -> dict[str, Any]:
         env=os.environ | {"PYTHONPATH": f"{HERE.parent}{os.pathsep}{HERE}"},
         capture_output=True,
         text=True,
-        timeout=500,
+        timeout=500,  # for what waits and takes no time of the processor
     )
     assert found.returncode == 0, found.stderr[-2000:]
     report: dict[str, Any] = json.loads(found.stdout)
