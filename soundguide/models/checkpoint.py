@@ -21,12 +21,13 @@ from soundguide import __version__
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
+from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.validation import describe
 
-ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig
-Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig | InversionEncoderConfig
+Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder | InversionEncoder
 
 _NUM_SHOWN = 3  # mismatches named in one message
 
@@ -132,10 +133,11 @@ def _parse(folder: Path, fields: dict[str, Any]) -> ModelConfig:
                 return OpenClipConfig.model_validate(fields)
             case "swin_audio":
                 return SwinAudioConfig.model_validate(fields)
+            case "inversion_encoder":
+                return InversionEncoderConfig.model_validate(fields)
             case other:
-                raise InvalidCheckpoint(
-                    f"{folder}: kind {other!r} is none of stylegan2, open_clip, swin_audio. Name another model folder."
-                )
+                known = "stylegan2, open_clip, swin_audio, inversion_encoder"
+                raise InvalidCheckpoint(f"{folder}: kind {other!r} is none of {known}. Name another model folder.")
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
 
@@ -148,6 +150,8 @@ def _build(config: ModelConfig) -> Model:
             return OpenClipEncoder(config)
         case SwinAudioConfig():
             return SwinAudioEncoder(config)
+        case InversionEncoderConfig():
+            return InversionEncoder(config)
         case _:
             assert_never(config)
 
