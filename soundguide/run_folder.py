@@ -241,13 +241,14 @@ def _read_rows(filesystem: Any, path: str, *, schema: pa.Schema, ids: pa.Array |
 
 def identify(edit: EditSettings, limits: SourceLimits, manipulator: ManipulatorConfig, models: ModelFacts) -> Facts:
     """Return all that decides what a row becomes: an output folder belongs to one such identity."""
+    crop = models.domain.crop
     return {
         "edit": edit.model_dump(mode="json"),
         "limits": limits.model_dump(mode="json"),
         "manipulator": manipulator.model_dump(mode="json", exclude=_HOW | _WHERE),
         "models": dict(models.digests),
         "version": __version__,
-    }
+    } | ({"crop": list(crop)} if crop else {})
 
 
 def describe_run(identity: Facts, config: Facts, digests: Iterable[tuple[str, str]]) -> Facts:

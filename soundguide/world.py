@@ -19,6 +19,7 @@ from soundguide.models.image_text import OpenClipEncoder
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
 from soundguide.models.stylegan2 import StyleGAN2
+from soundguide.models.visible import VisibleGenerator
 from soundguide.storage import Storage
 from soundguide.views import area_resize
 
@@ -34,6 +35,7 @@ START_SIZE = 16  # pixels, the side at which it compares them
 class World:
     """Generator, image and text encoder, sound encoder and, where it is named, identity encoder.
 
+    ``generator`` draws the visible part of its pictures, ``picture_size`` ``(H, W)``, where its domain has a crop.
     ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``digests``: SHA-256 of the weights by role. All
     networks are frozen and no method builds a graph. ``storage`` reaches models that are URIs. Raises
     `InvalidCheckpoint` or `InvalidConfig` where the models are missing or do not fit together.
@@ -49,6 +51,10 @@ class World:
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
         self.generator = _expect(StyleGAN2, generator, "generator")
+        top, bottom, left, right = crop = generator.domain.visible(self.generator.resolution)
+        self.picture_size = (bottom - top, right - left)
+        if generator.domain.crop is not None:
+            self.generator = VisibleGenerator(self.generator, crop)
         self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
         self.audio = _expect(SwinAudioEncoder, audio, "audio")
         self.identity: IdentityEncoder | None = None
@@ -72,7 +78,7 @@ class World:
 
     @property
     def resolution(self) -> int:
-        """Side of the generator's pictures, pixels."""
+        """Side of the generator's square, pixels."""
         return self.generator.resolution
 
     @torch.no_grad()
@@ -155,12 +161,12 @@ def seeded_z(seed: int, z_dim: int) -> Tensor:
 
 
 def picture(photo: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return bytes ``[R, R, 3]`` as an image ``[3, R, R]`` in [-1, 1]."""
+    """Return bytes ``[H, W, 3]`` as an image ``[3, H, W]`` in [-1, 1]."""
     return torch.from_numpy(photo.copy()).to(device).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def to_bytes(image: Tensor) -> NDArray[np.uint8]:
-    """Return an image ``[3, R, R]`` as bytes ``[R, R, 3]``, clamped to [-1, 1] first."""
+    """Return an image ``[3, H, W]`` as bytes ``[H, W, 3]``, clamped to [-1, 1] first."""
     pixels: NDArray[np.uint8] = (
         ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     )

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from soundguide import __version__
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
+from soundguide.models.domain import Domain, read_domain
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
@@ -40,6 +41,7 @@ class LoadedModel:
     config: ModelConfig
     sha256: str
     labels: tuple[str, ...]
+    domain: Domain = Domain()
 
 
 def save_model(
@@ -54,8 +56,8 @@ def save_model(
     """Write a model folder, whole or not at all, over an older one if there is one; return the SHA-256 of its weights.
 
     ``config`` has a ``kind``. ``half`` stores floating weights in float16. ``made_by``: the command that remakes the
-    weights. ``extra``: ``labels``, a list of texts, is kept as such; everything else is free-form JSON. Raises
-    `InvalidCheckpoint` for weights that are not finite as stored.
+    weights. ``extra``: ``labels``, a list of texts, and ``domain``, the fields of a `Domain`, are kept as such;
+    everything else is free-form JSON. Raises `InvalidCheckpoint` for weights that are not finite as stored.
     """
     weights = dump_safetensors({name: _stored(name, value, half) for name, value in module.state_dict().items()})
     sha256 = hashlib.sha256(weights).hexdigest()
@@ -67,6 +69,8 @@ def save_model(
     others = dict(extra or {})
     if "labels" in others:
         manifest["labels"] = list(others.pop("labels"))
+    if "domain" in others:
+        manifest["domain"] = Domain.model_validate(others.pop("domain")).model_dump(mode="json")
     if others:
         manifest["extra"] = others
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
@@ -92,7 +96,7 @@ def load_model(folder: Path, *, device: torch.device | str) -> LoadedModel:
     module = _build(config)
     sha256 = load_weights(module, folder)
     module = module.to(device).eval().requires_grad_(False)
-    return LoadedModel(module, config, sha256, tuple(manifest.get("labels", ())))
+    return LoadedModel(module, config, sha256, tuple(manifest.get("labels", ())), read_domain(manifest, folder))
 
 
 def load_weights(module: nn.Module, folder: Path) -> str:
