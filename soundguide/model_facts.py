@@ -40,7 +40,7 @@ class ModelFacts:
 
 def absolute_models(config: ManipulatorConfig) -> ManipulatorConfig:
     """Return the config with absolute model folders, for processes that work in another folder."""
-    names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity")}
+    names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity", "inverter")}
     local = {role: name for role, name in names.items() if name and name != MINIATURE and "://" not in name}
     return config.model_copy(update={role: os.path.abspath(name) for role, name in local.items()})
 
@@ -52,6 +52,8 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
         "generator": resolve_model(config.generator, "generator", storage),
         "image_text": resolve_model(config.image_text, "image_text", storage),
     }
+    if config.inverter:
+        folders["inverter"] = resolve_model(config.inverter, "inverter", storage)
     configs = {role: read_config(folder) for role, folder in folders.items()}
     for folder in folders.values():
         if not (folder / WEIGHTS_FILE).is_file():
