@@ -94,6 +94,8 @@ def _add_own_routes(api: FastAPI, facts: ModelFacts, settings: ServeSettings, re
             "version": __version__,
             "models": dict(facts.digests),
             "resolution": facts.resolution,
+            "height": facts.height,
+            "width": facts.width,
             "num_ws": facts.num_ws,
             "sample_rate": facts.sample_rate,
             "settings": {name: {**schema[name], "default": defaults[name]} for name in schema},

@@ -100,13 +100,16 @@ class EditSettings(Frozen):
     truncation_psi: Annotated[
         float, Field(ge=0, le=2, description="Truncation of seeds: 1 none, 0 the mean picture.")
     ] = 1.0
-    inversion_steps: Annotated[int, Field(ge=0, le=10_000, description="Steps to find the code of a photo.")] = 200
+    inversion_steps: Annotated[
+        int,
+        Field(ge=0, le=10_000, description="Steps to find the code of a photo; 0: an inversion encoder's, as it is."),
+    ] = 200
     inversion_reg: Annotated[
         float,
         Field(
             ge=0,
-            description="Weight of the distance to the generator's own pictures meanwhile: a lower one copies a photo "
-            "more closely, a higher one gives what can be edited.",
+            description="Weight of the distance to where that began, a picture of the generator's own or an inversion "
+            "encoder's code: a lower one copies a photo more closely, a higher one gives what can be edited.",
         ),
     ] = 0.004
     view_seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the random views of this edit.")] = 0
@@ -171,6 +174,9 @@ class ManipulatorConfig(Frozen):
     audio: Annotated[str, Field(description="Sound encoder: a model folder (s3:// too), or 'miniature'.")] = "miniature"
     identity: Annotated[
         str, Field(description="Identity encoder for lambda_id > 0: a model folder; empty for none.")
+    ] = ""
+    inverter: Annotated[
+        str, Field(description="Inversion encoder: a model folder; empty: find codes by optimisation alone.")
     ] = ""
     labels: Annotated[
         tuple[str, ...],

@@ -106,7 +106,7 @@ class Manipulator:
         return self.world.listener.top(heard.embedding, num)
 
     async def draw(self, seed: int, truncation_psi: float = 1.0) -> Pixels:
-        """Return the picture ``[R, R, 3]`` from which an edit of this seed starts."""
+        """Return the picture ``[H, W, 3]`` from which an edit of this seed starts."""
 
         def paint() -> Pixels:
             image, _ = self.world.look(self.world.code(seed, None, truncation_psi))
@@ -194,10 +194,11 @@ class Manipulator:
             ws = await self._in_thread(self.world.code, edit.seed, edit.latent, edit.settings.truncation_psi)
             return ws, float("nan")
         photo = await self._in_thread(picture, edit.photo, self.world.device)
-        if photo.shape[1:] != (self.world.resolution,) * 2:
+        height, width = self.world.picture_size
+        if photo.shape[1:] != (height, width):
             raise InvalidImage(
-                f"{edit.id}: the photo is {edit.photo.shape[1]} x {edit.photo.shape[0]} px; expected a square of "
-                f"{self.world.resolution}. Prepare it for this generator."
+                f"{edit.id}: the photo is {edit.photo.shape[1]} x {edit.photo.shape[0]} px; expected {width} x "
+                f"{height}. Prepare it for this generator."
             )
 
         async def invert() -> Tensor:

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
+from soundguide.models.domain import Domain, read_domain
 from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, read_config, resolve_model
 from soundguide.storage import Storage
 
@@ -13,7 +14,8 @@ from soundguide.storage import Storage
 class ModelFacts:
     """Sizes of pictures ``resolution`` and codes ``[num_ws, w_dim]``, and the sound encoder's ``sample_rate`` in Hz.
 
-    ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them.
+    ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them. ``domain``:
+    that of the generator, whose crop leaves pictures ``[height, width]`` of its square.
     """
 
     resolution: int
@@ -21,11 +23,24 @@ class ModelFacts:
     w_dim: int
     sample_rate: int
     digests: tuple[tuple[str, str], ...] = ()
+    domain: Domain = Domain()
+
+    @property
+    def height(self) -> int:
+        """Rows of pictures, as they are read and written."""
+        top, bottom, _, _ = self.domain.visible(self.resolution)
+        return bottom - top
+
+    @property
+    def width(self) -> int:
+        """Columns of pictures, as they are read and written."""
+        _, _, left, right = self.domain.visible(self.resolution)
+        return right - left
 
 
 def absolute_models(config: ManipulatorConfig) -> ManipulatorConfig:
     """Return the config with absolute model folders, for processes that work in another folder."""
-    names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity")}
+    names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity", "inverter")}
     local = {role: name for role, name in names.items() if name and name != MINIATURE and "://" not in name}
     return config.model_copy(update={role: os.path.abspath(name) for role, name in local.items()})
 
@@ -37,6 +52,8 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
         "generator": resolve_model(config.generator, "generator", storage),
         "image_text": resolve_model(config.image_text, "image_text", storage),
     }
+    if config.inverter:
+        folders["inverter"] = resolve_model(config.inverter, "inverter", storage)
     configs = {role: read_config(folder) for role, folder in folders.items()}
     for folder in folders.values():
         if not (folder / WEIGHTS_FILE).is_file():
@@ -52,4 +69,6 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
         ) from exc
     num_ws = 2 * (resolution.bit_length() - 1) - 2  # 2 log2(R) - 2
     digests = tuple((role, str(found["weights_sha256"])) for role, found in configs.items())
-    return ModelFacts(resolution, num_ws, w_dim, sample_rate, digests)
+    domain = read_domain(configs["generator"], folders["generator"])
+    domain.visible(resolution)  # a crop that does not fit is told before any work
+    return ModelFacts(resolution, num_ws, w_dim, sample_rate, digests, domain)

@@ -89,7 +89,8 @@ class EditObjective:
     """The weighted sum of terms, per slot; meets `soundguide.optimize.Objective`.
 
     Holds what each slot's run aims at. ``step_scale`` ``[D]``: standard deviation of w in each dimension, the unit of
-    exploration; its device is that of all else.
+    exploration; its device is that of all else. ``picture_size``: rows and columns of what the generator draws; None
+    for a square of its resolution.
     """
 
     def __init__(
@@ -100,13 +101,15 @@ class EditObjective:
         *,
         num_slots: int,
         step_scale: Tensor,
+        picture_size: tuple[int, int] | None = None,
     ) -> None:
         self.generator, self.image_text, self.identity = generator, image_text, identity
         self.step_scale = step_scale
-        size, device = generator.resolution, step_scale.device
+        height, width = picture_size or (generator.resolution, generator.resolution)
+        device = step_scale.device
         self.source = torch.zeros(num_slots, generator.num_ws, generator.w_dim, device=device)
         self.target = torch.zeros(num_slots, image_text.embed_dim, device=device)
-        self.photo = torch.zeros(num_slots, 3, size, size, device=device)
+        self.photo = torch.zeros(num_slots, 3, height, width, device=device)
         self.source_identity = torch.zeros(num_slots, 512, device=device)
         self.view_seeds = torch.zeros(num_slots, dtype=torch.int64, device=device)
         self.view_steps = torch.zeros(num_slots, dtype=torch.int64, device=device)

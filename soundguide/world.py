@@ -16,13 +16,15 @@ from soundguide.listen import Listener
 from soundguide.models.audio_encoder import SwinAudioEncoder
 from soundguide.models.checkpoint import LoadedModel, load_model
 from soundguide.models.image_text import OpenClipEncoder
+from soundguide.models.inversion_encoder import InversionEncoder
 from soundguide.models.manifest import resolve_model
-from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
+from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
 from soundguide.models.stylegan2 import StyleGAN2
+from soundguide.models.visible import VisibleGenerator
 from soundguide.storage import Storage
 from soundguide.views import area_resize
 
-Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder)
+Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder, InversionEncoder)
 
 NUM_SCALE_SEEDS = 2048  # codes whose standard deviation is the unit of the optimiser's steps
 NUM_START_SEEDS = 256  # pictures among which an inversion looks for its start
@@ -30,10 +32,13 @@ LARGEST_32_BIT_PRIME = 4_294_967_291
 FIRST_START_SEED = 3_141_592_653  # far from the seeds that are picked by hand: none of those is its own start
 START_SIZE = 16  # pixels, the side at which it compares them
 
+_ROLES = {"generator": "a generator", "inverter": "an inversion encoder"}
+
 
 class World:
-    """Generator, image and text encoder, sound encoder and, where it is named, identity encoder.
+    """Generator, image and text encoder, sound encoder and, where they are named, identity and inversion encoder.
 
+    ``generator`` draws the visible part of its pictures, ``picture_size`` ``(H, W)``, where its domain has a crop.
     ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``digests``: SHA-256 of the weights by role. All
     networks are frozen and no method builds a graph. ``storage`` reaches models that are URIs. Raises
     `InvalidCheckpoint` or `InvalidConfig` where the models are missing or do not fit together.
@@ -49,6 +54,10 @@ class World:
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
         self.generator = _expect(StyleGAN2, generator, "generator")
+        top, bottom, left, right = crop = generator.domain.visible(self.generator.resolution)
+        self.picture_size = (bottom - top, right - left)
+        if generator.domain.crop is not None:
+            self.generator = VisibleGenerator(self.generator, crop)
         self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
         self.audio = _expect(SwinAudioEncoder, audio, "audio")
         self.identity: IdentityEncoder | None = None
@@ -64,6 +73,12 @@ class World:
         self.digests = {"generator": generator.sha256, "image_text": image_text.sha256, "audio": audio.sha256}
         self.listener = Listener(self.audio, self.image_text, config.labels or audio.labels, device=self.device)
         self.step_scale = self._measure_step_scale()
+        self.inverter: Inverter | None = None
+        if config.inverter:
+            inverter = load_model(resolve_model(config.inverter, "inverter", storage), device=self.device)
+            self.inverter = _expect(InversionEncoder, inverter, "inverter")
+            _require_codes_of(self.generator, self.inverter)
+            self.digests["inverter"] = inverter.sha256
 
     @property
     def num_ws(self) -> int:
@@ -72,7 +87,7 @@ class World:
 
     @property
     def resolution(self) -> int:
-        """Side of the generator's pictures, pixels."""
+        """Side of the generator's square, pixels."""
         return self.generator.resolution
 
     @torch.no_grad()
@@ -119,11 +134,15 @@ class World:
     def start_inversion(self, photo: Tensor) -> tuple[Tensor, Tensor]:
         """Return where to start looking for a photo's code, ``[L, D]``, and the photo's embedding ``[E]``.
 
-        The start is the nearest in pixels, seen small, among the mean picture and the pictures of a few fixed seeds.
+        The start is the inversion encoder's code. Without such a model it is the nearest in pixels, seen small, among
+        the mean picture and the pictures of a few fixed seeds.
         """
+        embedding = self.image_text.encode_image(photo[None])[0]
+        if self.inverter is not None:
+            return self.inverter.invert(photo[None])[0], embedding
         codes, thumbnails = self._starts
         nearest = (thumbnails - area_resize(photo[None], START_SIZE)).abs().mean((1, 2, 3)).argmin()
-        return codes[nearest].clone(), self.image_text.encode_image(photo[None])[0]
+        return codes[nearest].clone(), embedding
 
     @torch.no_grad()
     def reconstruction_error(self, ws: Tensor, photo: Tensor) -> float:
@@ -155,12 +174,12 @@ def seeded_z(seed: int, z_dim: int) -> Tensor:
 
 
 def picture(photo: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return bytes ``[R, R, 3]`` as an image ``[3, R, R]`` in [-1, 1]."""
+    """Return bytes ``[H, W, 3]`` as an image ``[3, H, W]`` in [-1, 1]."""
     return torch.from_numpy(photo.copy()).to(device).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def to_bytes(image: Tensor) -> NDArray[np.uint8]:
-    """Return an image ``[3, R, R]`` as bytes ``[R, R, 3]``, clamped to [-1, 1] first."""
+    """Return an image ``[3, H, W]`` as bytes ``[H, W, 3]``, clamped to [-1, 1] first."""
     pixels: NDArray[np.uint8] = (
         ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     )
@@ -171,9 +190,18 @@ def _expect(kind: type[Kind], loaded: LoadedModel, role: str) -> Kind:
     if not isinstance(loaded.module, kind):
         raise InvalidConfig(
             f"manipulator.{role} names a model of kind {loaded.config.kind!r}, which has another role. "
-            f"Name the folder of {'a generator' if role == 'generator' else f'an {role} encoder'}."
+            f"Name the folder of {_ROLES.get(role, f'an {role} encoder')}."
         )
     return loaded.module
+
+
+def _require_codes_of(generator: Generator, inverter: Inverter) -> None:
+    wanted, got = (generator.num_ws, generator.w_dim), (inverter.num_ws, inverter.w_dim)
+    if wanted != got:
+        raise InvalidConfig(
+            f"manipulator.inverter finds codes {list(got)}, but manipulator.generator takes {list(wanted)} "
+            "(layers, width). Name the inversion encoder that was trained with this generator."
+        )
 
 
 def device_name(name: str) -> str:

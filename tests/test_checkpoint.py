@@ -19,6 +19,7 @@ from soundguide.errors import InvalidCheckpoint
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.checkpoint import LoadedModel, Model, ModelConfig, load_model, load_weights, save_model
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
+from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
 from soundguide.models.manifest import config_fields, read_config, resolve_model
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 
@@ -39,6 +40,9 @@ OPEN_CLIP = OpenClipConfig(
         "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 4, "heads": 1, "layers": 1},
     }
 )
+INVERSION = InversionEncoderConfig(
+    variant="e4e", num_ws=4, w_dim=3, input_size=32, widths=(2, 3, 3, 4), units=(1, 1, 1, 1)
+)
 
 
 def build(config: ModelConfig) -> Model:
@@ -49,6 +53,8 @@ def build(config: ModelConfig) -> Model:
             return OpenClipEncoder(config, seed=7)
         case SwinAudioConfig():
             return SwinAudioEncoder(config, seed=7)
+        case InversionEncoderConfig():
+            return InversionEncoder(config, seed=7)
 
 
 def save(folder: Path, *, half: bool = False, seed: int = 7, extra: dict[str, Any] | None = None) -> StyleGAN2:
@@ -75,7 +81,7 @@ def rewrite_weights(folder: Path, change: Any) -> None:
     edit_json(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@pytest.mark.parametrize("config", [STYLEGAN2, OPEN_CLIP, SWIN], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", [STYLEGAN2, OPEN_CLIP, SWIN, INVERSION], ids=lambda config: config.kind)
 def test_what_is_saved_comes_back_bit_for_bit(config: ModelConfig, tmp_path: Path) -> None:
     module = build(config)
     sha256 = save_model(tmp_path / "model", module, config, half=False, made_by="a test")

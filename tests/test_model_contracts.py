@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from soundguide.audio.frontend import LogMelConfig
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
-from soundguide.models.protocols import AudioEncoder, Generator, ImageTextEncoder
+from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
+from soundguide.models.protocols import AudioEncoder, Generator, ImageTextEncoder, Inverter
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -56,9 +57,17 @@ def audio_encoder() -> SwinAudioEncoder:
     )
 
 
+def inverter(variant: str) -> InversionEncoder:
+    return InversionEncoder(
+        InversionEncoderConfig(
+            variant=variant, num_ws=8, w_dim=6, input_size=32, widths=(8, 8, 10, 12), units=(1, 2, 1, 1)
+        )
+    )
+
+
 @functools.cache
 def build(name: str) -> Adapter:
-    network: StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+    network: StyleGAN2 | OpenClipEncoder | SwinAudioEncoder | InversionEncoder
     match name:
         case "stylegan2 map":
             network = generator()
@@ -78,13 +87,18 @@ def build(name: str) -> Adapter:
         case "swin_audio":
             network = audio_encoder()
             return Adapter(network.eval(), network.encode_audio, normal(3, 8000, scale=0.1))
+        case "inversion e4e" | "inversion psp":
+            network = inverter(name.removeprefix("inversion "))
+            return Adapter(network.eval(), network.invert, normal(3, 3, 40, 40, scale=0.5))
     raise AssertionError(name)
 
 
+GENERATORS = ["stylegan2 map", "stylegan2 synthesize"]
+INVERTERS = ["inversion e4e", "inversion psp"]
 ENCODERS = ["open_clip vit", "open_clip vit, larger images", "open_clip resnet", "swin_audio"]
 
 
-@pytest.fixture(scope="module", params=["stylegan2 map", "stylegan2 synthesize", *ENCODERS])
+@pytest.fixture(scope="module", params=[*GENERATORS, *ENCODERS, *INVERTERS])
 def adapter(request: pytest.FixtureRequest) -> Adapter:
     return build(request.param)
 
@@ -132,11 +146,15 @@ def test_gradient_of_a_row_reaches_that_row_alone(adapter: Adapter) -> None:
 
 def test_the_constructor_leaves_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
-    audio_encoder(), clip(VIT), generator()
+    audio_encoder(), clip(VIT), generator(), inverter("e4e")
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("make", [generator, audio_encoder, lambda: clip(VIT)], ids=["stylegan2", "swin", "open_clip"])
+@pytest.mark.parametrize(
+    "make",
+    [generator, audio_encoder, lambda: clip(VIT), lambda: inverter("psp")],
+    ids=["stylegan2", "swin", "open_clip", "inversion"],
+)
 def test_one_seed_makes_one_network(make: Callable[[], nn.Module]) -> None:
     first, second = make().state_dict(), make().state_dict()
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
@@ -159,5 +177,7 @@ def test_adapters_meet_their_protocols() -> None:
     listener: AudioEncoder = audio_encoder()
     assert painter.synthesize(painter.map(normal(2, painter.z_dim))).shape == (2, 3, 16, 16)
     assert seer.encode_image(normal(2, 3, seer.resolution, seer.resolution)).shape == (2, seer.embed_dim)
+    finder: Inverter = inverter("e4e")
+    assert finder.invert(normal(2, 3, 16, 16)).shape == (2, finder.num_ws, finder.w_dim)
     waveforms = normal(2, listener.num_samples)
     assert listener.sample_rate == 8000 and listener.encode_audio(waveforms).shape == (2, listener.embed_dim)

@@ -37,3 +37,19 @@ def write_tiny_world(folder: Path) -> ManipulatorConfig:
     return ManipulatorConfig(
         generator=str(folder / "generator"), image_text=str(folder / "image_text"), audio=str(folder / "audio")
     )
+
+
+def write_tiny_inverter(folder: Path, *, num_ws: int = NUM_WS, w_dim: int = W_DIM) -> Path:
+    """Save a small e4e encoder for the generator of `write_tiny_world` in `folder`, and return it."""
+    import torch
+
+    from soundguide.models.checkpoint import save_model
+    from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
+
+    config = InversionEncoderConfig(
+        variant="e4e", num_ws=num_ws, w_dim=w_dim, input_size=32, widths=(8, 10, 12, 16), units=(1, 1, 1, 1)
+    )
+    encoder = InversionEncoder(config)
+    encoder.latent_avg.copy_(0.1 * torch.randn(num_ws, w_dim, generator=torch.Generator().manual_seed(5)))
+    save_model(folder, encoder, config, half=False, made_by="write_tiny_inverter")
+    return folder

@@ -27,6 +27,7 @@ open().catch((error) => {
 
 async function open() {
   const [service, store] = await Promise.all([api.models(), openStore()]);
+  document.documentElement.style.setProperty("--aspect", service.width / service.height);
   const { samples, limits } = service;
   const onProblem = problem.show;
 

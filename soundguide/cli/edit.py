@@ -168,11 +168,13 @@ def _provenance(request: EditRequest, prepared: PreparedEdit, digests: dict[str,
 
 def _strip(prepared: PreparedEdit, edited: ManipulatedEdit, photo: bytes | None) -> Pixels:
     from soundguide.cli.strip import MIN_SIDE, before_after
-    from soundguide.images import decode_image
+    from soundguide.images import decode_to_size
 
     pictures = [edited.source, edited.image]
     if photo is not None:  # shown as it is, too: what the generator makes of it may differ
-        pictures.insert(0, decode_image(photo, resolution=max(MIN_SIDE, len(edited.image))))
+        height, width = edited.image.shape[:2]
+        rows = max(MIN_SIDE, height)
+        pictures.insert(0, decode_to_size(photo, height=rows, width=round(width * rows / height)))
     return before_after(pictures, sound=prepared.sound, text=prepared.settings.text)
 
 

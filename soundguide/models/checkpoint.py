@@ -20,13 +20,15 @@ from torch import Tensor, nn
 from soundguide import __version__
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
+from soundguide.models.domain import Domain, read_domain
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
+from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.validation import describe
 
-ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig
-Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig | InversionEncoderConfig
+Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder | InversionEncoder
 
 _NUM_SHOWN = 3  # mismatches named in one message
 
@@ -39,6 +41,7 @@ class LoadedModel:
     config: ModelConfig
     sha256: str
     labels: tuple[str, ...]
+    domain: Domain = Domain()
 
 
 def save_model(
@@ -53,8 +56,8 @@ def save_model(
     """Write a model folder, whole or not at all, over an older one if there is one; return the SHA-256 of its weights.
 
     ``config`` has a ``kind``. ``half`` stores floating weights in float16. ``made_by``: the command that remakes the
-    weights. ``extra``: ``labels``, a list of texts, is kept as such; everything else is free-form JSON. Raises
-    `InvalidCheckpoint` for weights that are not finite as stored.
+    weights. ``extra``: ``labels``, a list of texts, and ``domain``, the fields of a `Domain`, are kept as such;
+    everything else is free-form JSON. Raises `InvalidCheckpoint` for weights that are not finite as stored.
     """
     weights = dump_safetensors({name: _stored(name, value, half) for name, value in module.state_dict().items()})
     sha256 = hashlib.sha256(weights).hexdigest()
@@ -66,6 +69,8 @@ def save_model(
     others = dict(extra or {})
     if "labels" in others:
         manifest["labels"] = list(others.pop("labels"))
+    if "domain" in others:
+        manifest["domain"] = Domain.model_validate(others.pop("domain")).model_dump(mode="json")
     if others:
         manifest["extra"] = others
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
@@ -91,7 +96,7 @@ def load_model(folder: Path, *, device: torch.device | str) -> LoadedModel:
     module = _build(config)
     sha256 = load_weights(module, folder)
     module = module.to(device).eval().requires_grad_(False)
-    return LoadedModel(module, config, sha256, tuple(manifest.get("labels", ())))
+    return LoadedModel(module, config, sha256, tuple(manifest.get("labels", ())), read_domain(manifest, folder))
 
 
 def load_weights(module: nn.Module, folder: Path) -> str:
@@ -117,7 +122,8 @@ def load_weights(module: nn.Module, folder: Path) -> str:
     except SafetensorError as error:
         raise InvalidCheckpoint(f"{path}: not a safetensors file ({error}). Save the model again.") from error
     state = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
-    _check_fit(path, module.state_dict(), state)
+    remedy = f"Use the {CONFIG_FILE} that was saved with these weights."
+    check_fit(f"{path}", module.state_dict(), state, remedy=remedy)
     module.load_state_dict(state, strict=True)
     return sha256
 
@@ -131,10 +137,11 @@ def _parse(folder: Path, fields: dict[str, Any]) -> ModelConfig:
                 return OpenClipConfig.model_validate(fields)
             case "swin_audio":
                 return SwinAudioConfig.model_validate(fields)
+            case "inversion_encoder":
+                return InversionEncoderConfig.model_validate(fields)
             case other:
-                raise InvalidCheckpoint(
-                    f"{folder}: kind {other!r} is none of stylegan2, open_clip, swin_audio. Name another model folder."
-                )
+                known = "stylegan2, open_clip, swin_audio, inversion_encoder"
+                raise InvalidCheckpoint(f"{folder}: kind {other!r} is none of {known}. Name another model folder.")
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
 
@@ -147,11 +154,14 @@ def _build(config: ModelConfig) -> Model:
             return OpenClipEncoder(config)
         case SwinAudioConfig():
             return SwinAudioEncoder(config)
+        case InversionEncoderConfig():
+            return InversionEncoder(config)
         case _:
             assert_never(config)
 
 
-def _check_fit(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:
+def check_fit(source: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor], *, remedy: str) -> None:
+    """Raise `InvalidCheckpoint` for tensors of ``source`` that are too many, too few or of other shapes than wanted."""
     wrong = [
         f"{name}: expected {_shape(wanted, name)}, got {_shape(got, name)}"
         for name in sorted(wanted.keys() | got.keys())
@@ -160,12 +170,11 @@ def _check_fit(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) ->
     if wrong:
         more = f"; and {len(wrong) - _NUM_SHOWN} more" if len(wrong) > _NUM_SHOWN else ""
         raise InvalidCheckpoint(
-            f"{path}: does not fit the architecture in {CONFIG_FILE}. {'; '.join(wrong[:_NUM_SHOWN])}{more}. "
-            f"Use the {CONFIG_FILE} that was saved with these weights."
+            f"{source}: does not fit its architecture. {'; '.join(wrong[:_NUM_SHOWN])}{more}. {remedy}"
         )
 
 
-def _shape(tensors: dict[str, Tensor], name: str) -> str:
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
     return str(list(tensors[name].shape)) if name in tensors else "nothing"
 
 

@@ -2,7 +2,8 @@
 
 A checkpoint is a folder with ``config.json`` and ``weights.safetensors``. The JSON object holds ``kind`` and the other
 fields of the model's config, beside ``package_version``, ``weights_sha256``, ``made_by`` (the command that remakes it),
-and where they apply ``labels`` (what a sound encoder can name) and ``extra`` (free-form).
+and where they apply ``labels`` (what a sound encoder can name), ``domain`` (what a generator draws, see `domain`) and
+``extra`` (free-form).
 """
 
 import json
@@ -16,11 +17,11 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 MINIATURE = "miniature"
 
-Role = Literal["generator", "image_text", "audio", "reader"]
+Role = Literal["generator", "image_text", "audio", "identity", "inverter", "reader"]
 
 _STORAGE = Storage()
 _REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
-_NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels", "extra"})
+_NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels", "domain", "extra"})
 
 
 def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
