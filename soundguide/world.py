@@ -13,8 +13,7 @@ from torch import Tensor
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, InvalidLatent, InvalidSettings
 from soundguide.listen import Listener
-from soundguide.models.audio_encoder import SwinAudioEncoder
-from soundguide.models.checkpoint import LoadedModel, load_model
+from soundguide.models.checkpoint import AUDIO_ENCODERS, LoadedModel, load_model
 from soundguide.models.image_text import OpenClipEncoder
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
@@ -22,7 +21,7 @@ from soundguide.models.stylegan2 import StyleGAN2
 from soundguide.storage import Storage
 from soundguide.views import area_resize
 
-Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder)
+Kind = TypeVar("Kind")
 
 NUM_SCALE_SEEDS = 2048  # codes whose standard deviation is the unit of the optimiser's steps
 NUM_START_SEEDS = 256  # pictures among which an inversion looks for its start
@@ -48,9 +47,9 @@ class World:
         generator = load_model(resolve_model(config.generator, "generator", storage), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
-        self.generator = _expect(StyleGAN2, generator, "generator")
-        self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
-        self.audio = _expect(SwinAudioEncoder, audio, "audio")
+        self.generator = _expect((StyleGAN2,), generator, "generator")
+        self.image_text = _expect((OpenClipEncoder,), image_text, "image_text")
+        self.audio = _expect(AUDIO_ENCODERS, audio, "audio")
         self.identity: IdentityEncoder | None = None
         if config.identity:
             raise InvalidConfig(
@@ -167,8 +166,8 @@ def to_bytes(image: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _expect(kind: type[Kind], loaded: LoadedModel, role: str) -> Kind:
-    if not isinstance(loaded.module, kind):
+def _expect(kinds: tuple[type[Kind], ...], loaded: LoadedModel, role: str) -> Kind:
+    if not isinstance(loaded.module, kinds):
         raise InvalidConfig(
             f"manipulator.{role} names a model of kind {loaded.config.kind!r}, which has another role. "
             f"Name the folder of {'a generator' if role == 'generator' else f'an {role} encoder'}."

@@ -20,13 +20,19 @@ from torch import Tensor, nn
 from soundguide import __version__
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
+from soundguide.models.audioclip import AudioClipConfig, AudioClipEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
+from soundguide.models.lee_audio import LeeAudioConfig, LeeAudioEncoder
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.wav2clip import Wav2ClipConfig, Wav2ClipEncoder
 from soundguide.validation import describe
 
-ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig
-Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+AudioConfig = SwinAudioConfig | LeeAudioConfig | Wav2ClipConfig | AudioClipConfig
+ModelConfig = StyleGAN2Config | OpenClipConfig | AudioConfig
+AudioModel = SwinAudioEncoder | LeeAudioEncoder | Wav2ClipEncoder | AudioClipEncoder
+AUDIO_ENCODERS: tuple[type[AudioModel], ...] = (SwinAudioEncoder, LeeAudioEncoder, Wav2ClipEncoder, AudioClipEncoder)
+Model = StyleGAN2 | OpenClipEncoder | AudioModel
 
 _NUM_SHOWN = 3  # mismatches named in one message
 
@@ -132,10 +138,15 @@ def _parse(folder: Path, fields: dict[str, Any]) -> ModelConfig:
                 return OpenClipConfig.model_validate(fields)
             case "swin_audio":
                 return SwinAudioConfig.model_validate(fields)
+            case "lee_resnet18":
+                return LeeAudioConfig.model_validate(fields)
+            case "wav2clip":
+                return Wav2ClipConfig.model_validate(fields)
+            case "audioclip":
+                return AudioClipConfig.model_validate(fields)
             case other:
-                raise InvalidCheckpoint(
-                    f"{folder}: kind {other!r} is none of stylegan2, open_clip, swin_audio. Name another model folder."
-                )
+                known = "stylegan2, open_clip, swin_audio, lee_resnet18, wav2clip, audioclip"
+                raise InvalidCheckpoint(f"{folder}: kind {other!r} is none of {known}. Name another model folder.")
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
 
@@ -148,6 +159,12 @@ def _build(config: ModelConfig) -> Model:
             return OpenClipEncoder(config)
         case SwinAudioConfig():
             return SwinAudioEncoder(config)
+        case LeeAudioConfig():
+            return LeeAudioEncoder(config)
+        case Wav2ClipConfig():
+            return Wav2ClipEncoder(config)
+        case AudioClipConfig():
+            return AudioClipEncoder(config)
         case _:
             assert_never(config)
 
