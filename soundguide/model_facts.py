@@ -1,7 +1,9 @@
 """What can be known of a world's models without loading them: sizes, rates and digests."""
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
@@ -61,7 +63,7 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
     try:
         resolution = int(configs["generator"]["resolution"])
         w_dim = int(configs["generator"]["w_dim"])
-        sample_rate = int(configs["audio"]["log_mel"]["sample_rate"])
+        sample_rate = audio_sample_rate(configs["audio"])
     except (KeyError, TypeError, ValueError) as exc:
         raise InvalidCheckpoint(
             f"{folders['generator']} and {folders['audio']}: a generator and a sound encoder were expected, but their "
@@ -72,3 +74,8 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
     domain = read_domain(configs["generator"], folders["generator"])
     domain.visible(resolution)  # a crop that does not fit is told before any work
     return ModelFacts(resolution, num_ws, w_dim, sample_rate, digests, domain)
+
+
+def audio_sample_rate(config: Mapping[str, Any]) -> int:
+    """Return the rate in Hz in a sound encoder's `config`; raise KeyError, TypeError or ValueError if there is none."""
+    return int(config.get("log_mel", config)["sample_rate"])  # the Swin encoder's front end has fields of its own

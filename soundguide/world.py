@@ -13,10 +13,10 @@ from torch import Tensor
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, InvalidLatent, InvalidSettings
 from soundguide.listen import Listener
-from soundguide.models.audio_encoder import SwinAudioEncoder
 from soundguide.models.checkpoint import LoadedModel, load_model
 from soundguide.models.image_text import OpenClipEncoder
 from soundguide.models.inversion_encoder import InversionEncoder
+from soundguide.models.kinds import AUDIO_ENCODERS
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
 from soundguide.models.stylegan2 import StyleGAN2
@@ -24,7 +24,7 @@ from soundguide.models.visible import VisibleGenerator
 from soundguide.storage import Storage
 from soundguide.views import area_resize
 
-Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder, InversionEncoder)
+Kind = TypeVar("Kind")
 
 NUM_SCALE_SEEDS = 2048  # codes whose standard deviation is the unit of the optimiser's steps
 NUM_START_SEEDS = 256  # pictures among which an inversion looks for its start
@@ -53,13 +53,13 @@ class World:
         generator = load_model(resolve_model(config.generator, "generator", storage), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
-        self.generator = _expect(StyleGAN2, generator, "generator")
+        self.generator = _expect((StyleGAN2,), generator, "generator")
         top, bottom, left, right = crop = generator.domain.visible(self.generator.resolution)
         self.picture_size = (bottom - top, right - left)
         if generator.domain.crop is not None:
             self.generator = VisibleGenerator(self.generator, crop)
-        self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
-        self.audio = _expect(SwinAudioEncoder, audio, "audio")
+        self.image_text = _expect((OpenClipEncoder,), image_text, "image_text")
+        self.audio = _expect(AUDIO_ENCODERS, audio, "audio")
         self.identity: IdentityEncoder | None = None
         if config.identity:
             raise InvalidConfig(
@@ -76,7 +76,7 @@ class World:
         self.inverter: Inverter | None = None
         if config.inverter:
             inverter = load_model(resolve_model(config.inverter, "inverter", storage), device=self.device)
-            self.inverter = _expect(InversionEncoder, inverter, "inverter")
+            self.inverter = _expect((InversionEncoder,), inverter, "inverter")
             _require_codes_of(self.generator, self.inverter)
             self.digests["inverter"] = inverter.sha256
 
@@ -186,8 +186,8 @@ def to_bytes(image: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _expect(kind: type[Kind], loaded: LoadedModel, role: str) -> Kind:
-    if not isinstance(loaded.module, kind):
+def _expect(kinds: tuple[type[Kind], ...], loaded: LoadedModel, role: str) -> Kind:
+    if not isinstance(loaded.module, kinds):
         raise InvalidConfig(
             f"manipulator.{role} names a model of kind {loaded.config.kind!r}, which has another role. "
             f"Name the folder of {_ROLES.get(role, f'an {role} encoder')}."

@@ -16,12 +16,16 @@ from torch import nn
 from soundguide import __version__
 from soundguide.audio.frontend import LogMelConfig
 from soundguide.errors import InvalidCheckpoint
-from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
-from soundguide.models.checkpoint import LoadedModel, Model, ModelConfig, load_model, load_weights, save_model
-from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
-from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
+from soundguide.models.audio_encoder import SwinAudioConfig
+from soundguide.models.audioclip import AudioClipConfig
+from soundguide.models.checkpoint import LoadedModel, load_model, load_weights, save_model
+from soundguide.models.image_text import OpenClipConfig
+from soundguide.models.inversion_encoder import InversionEncoderConfig
+from soundguide.models.kinds import KINDS, Model, ModelConfig
+from soundguide.models.lee_audio import LeeAudioConfig
 from soundguide.models.manifest import config_fields, read_config, resolve_model
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.wav2clip import Wav2ClipConfig
 
 STYLEGAN2 = StyleGAN2Config(resolution=8, z_dim=4, w_dim=3, mapping_layers=1, channels=(3, 2))
 SWIN = SwinAudioConfig(
@@ -45,16 +49,14 @@ INVERSION = InversionEncoderConfig(
 )
 
 
+LEE = LeeAudioConfig(embed_dim=6, channels=(4, 4, 4, 4))
+WAV2CLIP = Wav2ClipConfig(window_seconds=0.3, embed_dim=6, channels=(4, 4, 4, 4))
+AUDIOCLIP = AudioClipConfig(window_seconds=0.3, embed_dim=6, depths=(1, 1, 1, 1), channels=(16, 16, 16, 16))
+CONFIGS = [STYLEGAN2, OPEN_CLIP, SWIN, LEE, WAV2CLIP, AUDIOCLIP, INVERSION]
+
+
 def build(config: ModelConfig) -> Model:
-    match config:
-        case StyleGAN2Config():
-            return StyleGAN2(config, seed=7)
-        case OpenClipConfig():
-            return OpenClipEncoder(config, seed=7)
-        case SwinAudioConfig():
-            return SwinAudioEncoder(config, seed=7)
-        case InversionEncoderConfig():
-            return InversionEncoder(config, seed=7)
+    return KINDS[config.kind][1](config)
 
 
 def save(folder: Path, *, half: bool = False, seed: int = 7, extra: dict[str, Any] | None = None) -> StyleGAN2:
@@ -81,7 +83,7 @@ def rewrite_weights(folder: Path, change: Any) -> None:
     edit_json(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@pytest.mark.parametrize("config", [STYLEGAN2, OPEN_CLIP, SWIN, INVERSION], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
 def test_what_is_saved_comes_back_bit_for_bit(config: ModelConfig, tmp_path: Path) -> None:
     module = build(config)
     sha256 = save_model(tmp_path / "model", module, config, half=False, made_by="a test")

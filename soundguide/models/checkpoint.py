@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -19,16 +19,10 @@ from torch import Tensor, nn
 
 from soundguide import __version__
 from soundguide.errors import InvalidCheckpoint
-from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.domain import Domain, read_domain
-from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
-from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
+from soundguide.models.kinds import KINDS, Model, ModelConfig
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
-from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.validation import describe
-
-ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig | InversionEncoderConfig
-Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder | InversionEncoder
 
 _NUM_SHOWN = 3  # mismatches named in one message
 
@@ -92,8 +86,7 @@ def load_model(folder: Path, *, device: torch.device | str) -> LoadedModel:
     Raises `InvalidCheckpoint` for a missing, damaged or altered folder, another kind, or weights that do not fit.
     """
     manifest = read_config(folder)
-    config = _parse(folder, config_fields(manifest))
-    module = _build(config)
+    module, config = _build(folder, config_fields(manifest))
     sha256 = load_weights(module, folder)
     module = module.to(device).eval().requires_grad_(False)
     return LoadedModel(module, config, sha256, tuple(manifest.get("labels", ())), read_domain(manifest, folder))
@@ -128,36 +121,17 @@ def load_weights(module: nn.Module, folder: Path) -> str:
     return sha256
 
 
-def _parse(folder: Path, fields: dict[str, Any]) -> ModelConfig:
+def _build(folder: Path, fields: dict[str, Any]) -> tuple[Model, ModelConfig]:
+    if fields["kind"] not in KINDS:
+        raise InvalidCheckpoint(
+            f"{folder}: kind {fields['kind']!r} is none of {', '.join(KINDS)}. Name another model folder."
+        )
+    read, build = KINDS[fields["kind"]]
     try:
-        match fields["kind"]:
-            case "stylegan2":
-                return StyleGAN2Config.model_validate(fields)
-            case "open_clip":
-                return OpenClipConfig.model_validate(fields)
-            case "swin_audio":
-                return SwinAudioConfig.model_validate(fields)
-            case "inversion_encoder":
-                return InversionEncoderConfig.model_validate(fields)
-            case other:
-                known = "stylegan2, open_clip, swin_audio, inversion_encoder"
-                raise InvalidCheckpoint(f"{folder}: kind {other!r} is none of {known}. Name another model folder.")
+        config = read.model_validate(fields)
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
-
-
-def _build(config: ModelConfig) -> Model:
-    match config:
-        case StyleGAN2Config():
-            return StyleGAN2(config)
-        case OpenClipConfig():
-            return OpenClipEncoder(config)
-        case SwinAudioConfig():
-            return SwinAudioEncoder(config)
-        case InversionEncoderConfig():
-            return InversionEncoder(config)
-        case _:
-            assert_never(config)
+    return build(config), config
 
 
 def check_fit(source: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor], *, remedy: str) -> None:
