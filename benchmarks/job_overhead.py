@@ -12,8 +12,8 @@ file. The job is the program itself with its defaults; only a clock is put aroun
 Start-up is on neither side. The direct side is timed from when all its processes have loaded their models until the
 last has written its results; the job from the first call of an actor until its last block is committed. What the job
 prepared before that first call, while models were loading, would be free: so it is charged for preparing every row
-once more. Sides take turns, and medians are compared. Edits have their default steps: fewer make a row cheaper, and what
-Ray costs a row weigh more. Both sides must write the same pictures to the byte. Writes
+once more. Sides take turns, and medians are compared. Edits have their default steps: fewer make a row cheaper, and
+what Ray costs a row weigh more. Both sides must write the same pictures to the byte. Writes
 benchmarks/results/job_overhead.json.
 """
 
