@@ -8,7 +8,7 @@ from typing import Any
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.domain import Domain, read_domain
-from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, read_config, resolve_model
+from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, detector_sha256, read_config, resolve_model
 from soundguide.storage import Storage
 
 
@@ -16,8 +16,9 @@ from soundguide.storage import Storage
 class ModelFacts:
     """Sizes of pictures ``resolution`` and codes ``[num_ws, w_dim]``, and the sound encoder's ``sample_rate`` in Hz.
 
-    ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them. ``domain``:
-    that of the generator, whose crop leaves pictures ``[height, width]`` of its square.
+    ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them. The face
+    detector of an identity encoder counts as a role of its own. ``domain``: that of the generator, whose crop leaves
+    pictures ``[height, width]`` of its square.
     """
 
     resolution: int
@@ -54,6 +55,8 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
         "generator": resolve_model(config.generator, "generator", storage),
         "image_text": resolve_model(config.image_text, "image_text", storage),
     }
+    if config.identity:
+        folders["identity"] = resolve_model(config.identity, "identity", storage)
     if config.inverter:
         folders["inverter"] = resolve_model(config.inverter, "inverter", storage)
     configs = {role: read_config(folder) for role, folder in folders.items()}
@@ -70,10 +73,12 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
             f"configs lack {exc}. Name the folders of such models"
         ) from exc
     num_ws = 2 * (resolution.bit_length() - 1) - 2  # 2 log2(R) - 2
-    digests = tuple((role, str(found["weights_sha256"])) for role, found in configs.items())
+    digests = {role: str(found["weights_sha256"]) for role, found in configs.items()}
+    if config.identity and (detector := detector_sha256(configs["identity"])):
+        digests["detector"] = detector
     domain = read_domain(configs["generator"], folders["generator"])
     domain.visible(resolution)  # a crop that does not fit is told before any work
-    return ModelFacts(resolution, num_ws, w_dim, sample_rate, digests, domain)
+    return ModelFacts(resolution, num_ws, w_dim, sample_rate, tuple(digests.items()), domain)
 
 
 def audio_sample_rate(config: Mapping[str, Any]) -> int:

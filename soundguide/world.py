@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,11 +13,12 @@ from torch import Tensor
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, InvalidLatent, InvalidSettings
+from soundguide.faces import Face, FaceAligner, crop_faces
 from soundguide.listen import Listener
 from soundguide.models.checkpoint import LoadedModel, load_model
 from soundguide.models.image_text import OpenClipEncoder
 from soundguide.models.inversion_encoder import InversionEncoder
-from soundguide.models.kinds import AUDIO_ENCODERS
+from soundguide.models.kinds import AUDIO_ENCODERS, FACE_ENCODERS
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
 from soundguide.models.stylegan2 import StyleGAN2
@@ -32,7 +34,7 @@ LARGEST_32_BIT_PRIME = 4_294_967_291
 FIRST_START_SEED = 3_141_592_653  # far from the seeds that are picked by hand: none of those is its own start
 START_SIZE = 16  # pixels, the side at which it compares them
 
-_ROLES = {"generator": "a generator", "inverter": "an inversion encoder"}
+_ROLES = {"generator": "a generator", "identity": "a face encoder", "inverter": "an inversion encoder"}
 
 
 class World:
@@ -60,17 +62,16 @@ class World:
             self.generator = VisibleGenerator(self.generator, crop)
         self.image_text = _expect((OpenClipEncoder,), image_text, "image_text")
         self.audio = _expect(AUDIO_ENCODERS, audio, "audio")
-        self.identity: IdentityEncoder | None = None
-        if config.identity:
-            raise InvalidConfig(
-                f"identity: no identity encoder can be loaded yet, got {config.identity!r}. Leave it empty."
-            )
         if self.image_text.embed_dim != self.audio.embed_dim:
             raise InvalidConfig(
                 f"image_text embeds in {self.image_text.embed_dim} dimensions and audio in {self.audio.embed_dim}. "
                 "Use encoders that were trained into one space."
             )
         self.digests = {"generator": generator.sha256, "image_text": image_text.sha256, "audio": audio.sha256}
+        self.identity: IdentityEncoder | None = None
+        self._aligner: FaceAligner | None = None
+        if config.identity:
+            self._load_identity(resolve_model(config.identity, "identity", storage))
         self.listener = Listener(self.audio, self.image_text, config.labels or audio.labels, device=self.device)
         self.step_scale = self._measure_step_scale()
         self.inverter: Inverter | None = None
@@ -121,14 +122,40 @@ class World:
         return self.image_text.encode_text([text])[0].to(self.device)
 
     @torch.no_grad()
-    def identity_of(self, image: Tensor) -> Tensor:
-        """Return the identity embedding of a picture ``[3, H, W]``; raise `InvalidSettings` without such a model."""
-        if self.identity is None:
+    def find_face(self, image: Tensor, *, needed: bool) -> Face | None:
+        """Return who is in a picture ``[3, H, W]``, and where; None where no face is found, or no encoder is there.
+
+        Raises `InvalidSettings` where there is no encoder and one is ``needed``.
+        """
+        if needed and self.identity is None:
             raise InvalidSettings(
                 "lambda_id is above 0, but no identity encoder is configured. "
                 "Set manipulator.identity, or lambda_id to 0."
             )
-        return self.identity.encode_identity(image[None])[0]
+        affine = self._aligner.locate(to_bytes(image)) if self._aligner is not None else None
+        if affine is None:
+            return None
+        affine = affine.to(self.device)
+        return Face(self._identify(image, affine), affine)
+
+    @torch.no_grad()
+    def identity_similarity(self, image: Tensor, source: Face) -> float:
+        """Return the cosine of a picture's identity ``[3, H, W]`` and the source's, cut out at the same place."""
+        return float(self._identify(image, source.affine) @ source.identity)
+
+    def _identify(self, image: Tensor, affine: Tensor) -> Tensor:
+        assert self.identity is not None, "a face was found without an encoder"
+        faces = crop_faces(image[None].clamp(-1, 1), affine[None], size=self.identity.resolution)
+        return self.identity.encode_identity(faces)[0]
+
+    def _load_identity(self, folder: Path) -> None:
+        loaded = load_model(folder, device=self.device)
+        identity = _expect(FACE_ENCODERS, loaded, "identity")
+        alignment = identity.config.alignment
+        self.identity, self._aligner = identity, FaceAligner(alignment, folder)
+        self.digests["identity"] = loaded.sha256
+        if alignment.detector_sha256:
+            self.digests["detector"] = alignment.detector_sha256
 
     @torch.no_grad()
     def start_inversion(self, photo: Tensor) -> tuple[Tensor, Tensor]:

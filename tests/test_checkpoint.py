@@ -16,6 +16,8 @@ from torch import nn
 from soundguide import __version__
 from soundguide.audio.frontend import LogMelConfig
 from soundguide.errors import InvalidCheckpoint
+from soundguide.models.arcface import ArcFaceConfig
+from soundguide.models.arcface_graph import ArcFaceGraphConfig, FlattenNode, LinearNode
 from soundguide.models.audio_encoder import SwinAudioConfig
 from soundguide.models.audioclip import AudioClipConfig
 from soundguide.models.checkpoint import LoadedModel, load_model, load_weights, save_model
@@ -52,11 +54,17 @@ INVERSION = InversionEncoderConfig(
 LEE = LeeAudioConfig(embed_dim=6, channels=(4, 4, 4, 4))
 WAV2CLIP = Wav2ClipConfig(window_seconds=0.3, embed_dim=6, channels=(4, 4, 4, 4))
 AUDIOCLIP = AudioClipConfig(window_seconds=0.3, embed_dim=6, depths=(1, 1, 1, 1), channels=(16, 16, 16, 16))
-CONFIGS = [STYLEGAN2, OPEN_CLIP, SWIN, LEE, WAV2CLIP, AUDIOCLIP, INVERSION]
+ARCFACE = ArcFaceConfig(layers=(1, 1, 1, 1), widths=(2, 2, 2, 2), input_size=16, embed_dim=4)
+ARCFACE_GRAPH = ArcFaceGraphConfig(
+    input_size=4,
+    embed_dim=5,
+    nodes=(FlattenNode(value=0), LinearNode(value=1, in_features=48, out_features=5, bias=True)),
+)
+CONFIGS = [STYLEGAN2, OPEN_CLIP, SWIN, LEE, WAV2CLIP, AUDIOCLIP, ARCFACE, ARCFACE_GRAPH, INVERSION]
 
 
 def build(config: ModelConfig) -> Model:
-    return KINDS[config.kind][1](config)
+    return KINDS[config.kind][1](config, seed=7)
 
 
 def save(folder: Path, *, half: bool = False, seed: int = 7, extra: dict[str, Any] | None = None) -> StyleGAN2:

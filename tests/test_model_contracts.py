@@ -9,13 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from soundguide.audio.frontend import LogMelConfig
+from soundguide.models.arcface import ArcFaceConfig, ArcFaceEncoder
+from soundguide.models.arcface_graph import (
+    AddNode,
+    ArcFaceGraph,
+    ArcFaceGraphConfig,
+    ConvNode,
+    FlattenNode,
+    LinearNode,
+    PReluNode,
+    ScaleNode,
+)
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.audioclip import AudioClipConfig, AudioClipEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
-from soundguide.models.kinds import AudioModel
+from soundguide.models.kinds import AudioModel, FaceModel
 from soundguide.models.lee_audio import LeeAudioConfig, LeeAudioEncoder
-from soundguide.models.protocols import AudioEncoder, Generator, ImageTextEncoder, Inverter
+from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.models.wav2clip import Wav2ClipConfig, Wav2ClipEncoder
 
@@ -83,6 +94,24 @@ def audioclip_encoder() -> AudioClipEncoder:
     return AudioClipEncoder(config)
 
 
+def face_encoder(variant: str = "iresnet") -> ArcFaceEncoder:
+    sizes = {"layers": (1, 1, 1, 1), "widths": (4, 4, 8, 8), "input_size": 32, "embed_dim": 12}
+    return ArcFaceEncoder(ArcFaceConfig.model_validate({"variant": variant, **sizes}))
+
+
+def face_graph() -> ArcFaceGraph:
+    sizes = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1), "groups": 1, "bias": True}
+    nodes = (
+        ConvNode(value=0, in_channels=3, out_channels=4, **sizes),
+        PReluNode(value=1, channels=4),
+        ScaleNode(value=2, channels=4),
+        AddNode(value=1, other=3),
+        FlattenNode(value=4),
+        LinearNode(value=5, in_features=4 * 8 * 8, out_features=12, bias=False),
+    )
+    return ArcFaceGraph(ArcFaceGraphConfig(input_size=16, embed_dim=12, nodes=nodes))
+
+
 def of_seeds() -> Adapter:
     network = generator().eval()
     return Adapter(network, network.map, normal(3, 6))
@@ -101,6 +130,11 @@ def of_images(make: Callable[[], OpenClipEncoder], side: int) -> Adapter:
 def of_photos(variant: str) -> Adapter:
     network = inverter(variant).eval()
     return Adapter(network, network.invert, normal(3, 3, 40, 40, scale=0.5))
+
+
+def of_faces(make: Callable[[], FaceModel], side: int) -> Adapter:
+    network = make().eval()
+    return Adapter(network, network.encode_identity, normal(3, 3, side, side, scale=0.5))
 
 
 def of_sounds(make: Callable[[], AudioModel], *, heeds: float = 0.9) -> Adapter:
@@ -122,6 +156,9 @@ ENCODERS: dict[str, Callable[[], Adapter]] = {
     "lee_resnet18": lambda: of_sounds(lee_encoder, heeds=0.7),
     "wav2clip": lambda: of_sounds(wav2clip_encoder),
     "audioclip": lambda: of_sounds(audioclip_encoder),
+    "arcface iresnet": lambda: of_faces(face_encoder, 32),
+    "arcface ir_se50": lambda: of_faces(lambda: face_encoder("ir_se50"), 32),
+    "arcface graph, larger faces": lambda: of_faces(face_graph, 40),
 }
 
 
@@ -132,6 +169,8 @@ MODULES: dict[str, Callable[[], nn.Module]] = {
     "lee": lee_encoder,
     "wav2clip": wav2clip_encoder,
     "audioclip": audioclip_encoder,
+    "arcface": face_encoder,
+    "arcface_graph": face_graph,
     "inversion": lambda: inverter("psp"),
 }
 
@@ -215,10 +254,13 @@ def test_adapters_meet_their_protocols() -> None:
     painter: Generator = generator()
     seer: ImageTextEncoder = clip(VIT)
     listener: AudioEncoder = audio_encoder()
+    identifier: IdentityEncoder = face_encoder()
     assert painter.synthesize(painter.map(normal(2, painter.z_dim))).shape == (2, 3, 16, 16)
     assert seer.encode_image(normal(2, 3, seer.resolution, seer.resolution)).shape == (2, seer.embed_dim)
     finder: Inverter = inverter("e4e")
     assert finder.invert(normal(2, 3, 16, 16)).shape == (2, finder.num_ws, finder.w_dim)
+    size = identifier.resolution
+    assert identifier.encode_identity(normal(2, 3, size, size)).shape == (2, identifier.embed_dim)
     waveforms = normal(2, listener.num_samples)
     assert listener.sample_rate == 8000 and listener.encode_audio(waveforms).shape == (2, listener.embed_dim)
 
