@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
-from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, read_config, resolve_model
+from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, Role, read_config, resolve_model
 from soundguide.storage import Storage
 
 
@@ -23,11 +23,25 @@ class ModelFacts:
     digests: tuple[tuple[str, str], ...] = ()
 
 
+def models_of(config: ManipulatorConfig) -> dict[Role, str]:
+    """Return the models that a config names, by role."""
+    named: dict[Role, str] = {
+        "generator": config.generator,
+        "image_text": config.image_text,
+        "audio": config.audio,
+        "identity": config.identity,
+        "inverter": config.inverter,
+    }
+    return {role: name for role, name in named.items() if name}
+
+
 def absolute_models(config: ManipulatorConfig) -> ManipulatorConfig:
-    """Return the config with absolute model folders, for processes that work in another folder."""
-    names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity")}
-    local = {role: name for role, name in names.items() if name and name != MINIATURE and "://" not in name}
-    return config.model_copy(update={role: os.path.abspath(name) for role, name in local.items()})
+    """Return the config with absolute model folders, for processes that work in another folder or have another home.
+
+    Raises `InvalidCheckpoint` for a name that no imported model has.
+    """
+    local = {role: name for role, name in models_of(config).items() if name != MINIATURE and "://" not in name}
+    return config.model_copy(update={role: os.path.abspath(resolve_model(name, role)) for role, name in local.items()})
 
 
 def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) -> ModelFacts:  # noqa: B008 - immutable
