@@ -34,6 +34,13 @@ def home_folder(name: str) -> Path:
     return models_home() / name
 
 
+def require_free(name: str, *, overwrite: bool) -> None:
+    """Raise `InvalidConfig` where a model has this name, unless it may be written over."""
+    folder = home_folder(name)
+    if folder.exists() and not overwrite:
+        raise InvalidConfig(f"there is a model {name!r} already, at {folder}. Take another name, or give --overwrite.")
+
+
 def named_models() -> dict[str, Path]:
     """Return the folders of all models in the home by name, sorted."""
     home = models_home()
