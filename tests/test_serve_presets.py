@@ -8,16 +8,18 @@ import io
 from collections.abc import Iterator
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from PIL import Image
+from ports import free_port
 from service import EVENTS, JSON, LIMITS, PNG, SOUND, Service, events_of, get, post, run, start, start_all, tiny_engine
 from tiny_presets import write_presets
 
 from serve.engine import Engine
 from serve.live_edits import Unavailable
 from serve.offers import offered_presets
-from serve.settings import ServeSettings
+from serve.settings import ReplicaSettings, ServeSettings
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig
 from soundguide.models.home import HOME_VARIABLE
@@ -162,3 +164,33 @@ def test_a_service_is_refused_presets_that_it_cannot_offer(settings: ServeSettin
         offered_presets(ServeSettings(presets=(settings.presets[0],) * 2))
     with pytest.raises(InvalidConfig, match="models pull stylegan2-ffhq-1024"):
         offered_presets(ServeSettings(presets=("ffhq-1024",)))
+
+
+@pytest.mark.slow
+def test_on_ray_serve_each_preset_has_processes_of_its_own(local_ray: None, settings: ServeSettings) -> None:
+    from ray import serve
+
+    from serve.app import build
+
+    port = free_port()
+    serve.start(http_options={"host": "127.0.0.1", "port": port})
+    replicas = ReplicaSettings(cpus=0.25)
+    manipulator = ManipulatorConfig(num_slots=2, device="cpu")
+    try:
+        application = build(settings.model_copy(update={"replicas": replicas, "manipulator": manipulator}))
+        serve.run(application, name="soundguide")
+        status = serve.status().applications["soundguide"].deployments
+        assert set(status) == {"Board", "Ingress", "Manipulator-large", "Manipulator-small"}
+
+        async def work() -> list[tuple[int, int]]:
+            async with httpx.AsyncClient(base_url=f"http://127.0.0.1:{port}", headers=PNG, timeout=60) as client:
+                assert (await client.get("/readyz")).status_code == 200
+                rows = [{"seed": "1"}, {"seed": "1", "preset": "small"}]
+                parts = {"files": {"audio": SOUND}}
+                replies = await asyncio.gather(*(client.post("/v1/edits", data=row, **parts) for row in rows))
+                again = await client.get(replies[1].headers["location"])
+                return [size(reply.content) for reply in (*replies, again)]
+
+        assert run(work) == [(16, 16), (8, 8), (8, 8)]
+    finally:
+        serve.shutdown()
