@@ -129,9 +129,14 @@ class EditSettings(Frozen):
         return self
 
     def override(self, values: dict[str, Any]) -> EditSettings:
-        """Return these settings with some fields replaced; raise `InvalidSettings` naming field, value and rule."""
+        """Return these settings with some fields replaced; raise `InvalidSettings` naming field, value and rule.
+
+        A `mix` that comes without `mix_layers` replaces these too: it would change nothing where they name all layers.
+        What neither these settings nor ``values`` name stays unset.
+        """
+        ranges = {"mix_layers": ""} if "mix" in values else {}
         try:
-            return EditSettings.model_validate({**self.model_dump(), **values})
+            return EditSettings.model_validate({**self.model_dump(exclude_unset=True), **ranges, **values})
         except ValidationError as error:
             raise InvalidSettings(describe(error, "settings", of=EditSettings)) from error
 
@@ -163,21 +168,23 @@ def require_layers(spec: str, num_ws: int) -> None:
 
 
 class ManipulatorConfig(Frozen):
-    """The models of one world and how the optimiser runs; a model is a folder, or `miniature`."""
+    """The models of one world and how the optimiser runs; a model is a name, a folder, or `miniature`."""
 
-    generator: Annotated[str, Field(description="Generator: a model folder, on s3:// too, or 'miniature'.")] = (
+    generator: Annotated[
+        str, Field(description="Generator: an imported model's name, a model folder (s3:// too), or 'miniature'.")
+    ] = "miniature"
+    image_text: Annotated[
+        str, Field(description="Image and text encoder: a name or folder (s3:// too), or 'miniature'.")
+    ] = "miniature"
+    audio: Annotated[str, Field(description="Sound encoder: a name or folder (s3:// too), or 'miniature'.")] = (
         "miniature"
     )
-    image_text: Annotated[
-        str, Field(description="Image and text encoder: a model folder (s3:// too), or 'miniature'.")
-    ] = "miniature"
-    audio: Annotated[str, Field(description="Sound encoder: a model folder (s3:// too), or 'miniature'.")] = "miniature"
     identity: Annotated[
         str,
-        Field(description="Face encoder for lambda_id > 0 and the results' measure: a model folder; empty for none."),
+        Field(description="Face encoder for lambda_id > 0 and the results' measure: a name or folder; empty: none."),
     ] = ""
     inverter: Annotated[
-        str, Field(description="Inversion encoder: a model folder; empty: find codes by optimisation alone.")
+        str, Field(description="Inversion encoder: a name or folder; empty: find codes by optimisation alone.")
     ] = ""
     labels: Annotated[
         tuple[str, ...],

@@ -8,7 +8,7 @@ from typing import Any
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.domain import Domain, read_domain
-from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, detector_sha256, read_config, resolve_model
+from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, Role, detector_sha256, read_config, resolve_model
 from soundguide.storage import Storage
 
 
@@ -41,24 +41,30 @@ class ModelFacts:
         return right - left
 
 
+def models_of(config: ManipulatorConfig) -> dict[Role, str]:
+    """Return the models that a config names, by role."""
+    named: dict[Role, str] = {
+        "generator": config.generator,
+        "image_text": config.image_text,
+        "audio": config.audio,
+        "identity": config.identity,
+        "inverter": config.inverter,
+    }
+    return {role: name for role, name in named.items() if name}
+
+
 def absolute_models(config: ManipulatorConfig) -> ManipulatorConfig:
-    """Return the config with absolute model folders, for processes that work in another folder."""
-    names = {role: getattr(config, role) for role in ("generator", "image_text", "audio", "identity", "inverter")}
-    local = {role: name for role, name in names.items() if name and name != MINIATURE and "://" not in name}
-    return config.model_copy(update={role: os.path.abspath(name) for role, name in local.items()})
+    """Return the config with absolute model folders, for processes that work in another folder or have another home.
+
+    Raises `InvalidCheckpoint` for a name that no imported model has.
+    """
+    local = {role: name for role, name in models_of(config).items() if name != MINIATURE and "://" not in name}
+    return config.model_copy(update={role: os.path.abspath(resolve_model(name, role)) for role, name in local.items()})
 
 
 def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) -> ModelFacts:  # noqa: B008 - immutable
     """Read the facts from the configs in the model folders. Raises `InvalidCheckpoint` where a model is missing."""
-    folders = {
-        "audio": resolve_model(config.audio, "audio", storage),
-        "generator": resolve_model(config.generator, "generator", storage),
-        "image_text": resolve_model(config.image_text, "image_text", storage),
-    }
-    if config.identity:
-        folders["identity"] = resolve_model(config.identity, "identity", storage)
-    if config.inverter:
-        folders["inverter"] = resolve_model(config.inverter, "inverter", storage)
+    folders = {role: resolve_model(name, role, storage) for role, name in models_of(config).items()}
     configs = {role: read_config(folder) for role, folder in folders.items()}
     for folder in folders.values():
         if not (folder / WEIGHTS_FILE).is_file():

@@ -31,7 +31,7 @@ _PACKAGES = ("soundguide", "torch", "ray", "pyarrow", "numpy", "open_clip_torch"
 _REMEDY = "Give another output folder, or empty this one"
 # How the manipulator runs, but not what it makes: a run may go on with other values, on another machine.
 _HOW = {"device", "num_slots", "num_threads", "cache_mb"}
-# models are known by their digests, wherever they lie
+# Models are known by their digests, wherever they lie.
 _WHERE = {"generator", "image_text", "audio", "identity", "inverter"}
 _NUM_SHOWN = 8
 _NUM_READERS = 8  # an object store answers slowly, but many at once

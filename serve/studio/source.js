@@ -1,3 +1,4 @@
+import { pictureUrl } from "./api.js";
 import { byId } from "./dom.js";
 import { showPicture } from "./enlarge.js";
 
@@ -34,7 +35,7 @@ export function createSource({ limits, onChange, onProblem }) {
     URL.revokeObjectURL(photoUrl);
     photoUrl = next.kind === "photo" ? URL.createObjectURL(next.photo) : "";
     img.alt = `The picture to edit: ${next.title}`;
-    return showPicture(img, photoUrl || next.image || `/v1/pictures/${next.seed}`);
+    return showPicture(img, photoUrl || next.image || pictureUrl(next.seed));
   }
 
   async function usePhoto(file) {

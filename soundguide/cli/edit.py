@@ -13,6 +13,7 @@ from soundguide.cli.inputs import (
     Audio,
     Models,
     load_config,
+    model_option,
     naming_files,
     read_settings,
     read_source,
@@ -40,6 +41,8 @@ _EPILOG = examples(
     ("chain edits: keep the code, go on from it", "edit rain.wav --seed 7 -o a.png --latent-out a.safetensors"),
     ("", "edit wind.wav --latent a.safetensors -o b.png"),
     ("a recording from another program", "edit - --seed 7 -o out.png < recording.webm"),
+    ("faces, with the paper's settings for them", "edit giggle.wav --preset ffhq-1024 --image me.jpg -o out.png"),
+    ("a generator of your own (soundguide models import)", "edit rain.wav --generator churches --seed 7 -o out.png"),
     ("any other setting (soundguide settings lists them)", "edit rain.wav --seed 7 --set num_views=4 -o out.png"),
 )
 
@@ -61,8 +64,20 @@ def edit(
     latent: Annotated[str, typer.Option(metavar="FILE", help="Edit the picture of this code (see --latent-out).")] = "",
     latent_out: Annotated[str, typer.Option(metavar="FILE", help="Keep the edit's code (.safetensors).")] = "",
     strip: Annotated[bool, typer.Option(help="Write before and after side by side, OUT-strip.png.")] = True,
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Models and settings of one domain (see: soundguide presets); what is given beside it wins.",
+            rich_help_panel="Models",
+        ),
+    ] = "",
     models: Models = None,
-    audio: Audio = "",
+    generator: Annotated[str | None, model_option("generator")] = None,
+    image_text: Annotated[str | None, model_option("image_text")] = None,
+    audio: Audio = None,
+    identity: Annotated[str | None, model_option("identity")] = None,
+    inverter: Annotated[str | None, model_option("inverter")] = None,
     text: Annotated[str | None, setting_option("text")] = None,
     mix: Annotated[float | None, setting_option("mix")] = None,
     mix_layers: Annotated[str | None, setting_option("mix_layers")] = None,
@@ -86,9 +101,14 @@ def edit(
     named = {"text": text, "mix": mix, "mix_layers": mix_layers, "num_steps": steps, "learning_rate": learning_rate}
     named |= {"latent_space": latent_space, "lambda_reg": lambda_reg}
     named |= {"inversion_steps": inversion_steps, "inversion_reg": inversion_reg}
-    settings = read_settings(named, set_ or [])
+    others = {"generator": generator, "image_text": image_text, "identity": identity, "inverter": inverter}
+    settings, config = read_settings(named, set_ or []), load_config(models, audio=audio, others=others)
+    if preset:
+        from soundguide.preset import apply_preset, load_preset
+
+        settings, config = apply_preset(load_preset(preset), settings, config)
     request = _request(sound, image, seed, latent, output, settings)
-    _edit(request, load_config(models, audio=audio), output=output, latent_out=latent_out, strip=strip)
+    _edit(request, config, output=output, latent_out=latent_out, strip=strip)
 
 
 def _request(sound: str, image: str, seed: int | None, latent: str, output: str, settings: EditSettings) -> EditRequest:

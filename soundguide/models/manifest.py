@@ -20,15 +20,31 @@ MINIATURE = "miniature"
 
 Role = Literal["generator", "image_text", "audio", "identity", "inverter", "reader"]
 
+ROLE_OF_KIND: dict[str, Role] = {
+    "stylegan2": "generator",
+    "stylegan3": "generator",
+    "open_clip": "image_text",
+    "swin_audio": "audio",
+    "lee_resnet18": "audio",
+    "wav2clip": "audio",
+    "audioclip": "audio",
+    "arcface": "identity",
+    "arcface_graph": "identity",
+    "inversion_encoder": "inverter",
+    "scene_reader": "reader",
+}
+"""What a model of each ``kind`` is used as."""
+
 _STORAGE = Storage()
 _REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
 _NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels", "domain", "extra"})
 
 
 def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
-    """Return the folder of a model: the packaged one for ``'miniature'``, a fetched one for a URI, or the path itself.
+    """Return the folder of a model.
 
-    Raises what `fetch.fetch_model` raises.
+    ``name``: ``'miniature'`` for the packaged one, a URI for one that is fetched, a path that exists, or the name of an
+    imported one (`home.models_home`). Raises what `fetch.fetch_model` and `home.named_model` raise.
     """
     if name == MINIATURE:
         return Path(__file__).parent.parent / MINIATURE / "weights" / role
@@ -36,7 +52,10 @@ def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
         from soundguide.models.fetch import fetch_model
 
         return fetch_model(name, storage)
-    return Path(name)
+    from soundguide.models.home import is_model_name, named_model
+
+    path = Path(name)
+    return named_model(name) if is_model_name(name) and not path.exists() else path
 
 
 def read_config(folder: Path) -> dict[str, Any]:
