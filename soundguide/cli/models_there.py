@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_VERIFY)(verify)
 
 
-def list_(paths: Annotated[bool, typer.Option("--paths", help="Also say in which folder each lies.")] = False) -> None:
+def list_(paths: Annotated[bool, typer.Option("--paths", help="Say in which folder each lies instead.")] = False) -> None:
     """List the imported models."""
     from rich.filesize import decimal
     from rich.table import Table
@@ -44,16 +44,18 @@ def list_(paths: Annotated[bool, typer.Option("--paths", help="Also say in which
     if not found:
         out.print(f"no models in {models_home()} yet. Bring one: soundguide models import FILE -o NAME")
         return
-    table = Table("name", "role", "kind", "size", "made of", box=None, header_style="dim", padding=(0, 2, 0, 0))
     if paths:
-        table.add_column("folder")
+        for name, folder in found.items():
+            out.print(f"[cyan]{name}[/]\t{folder}", soft_wrap=True)
+        return
+    table = Table("name", "role", "kind", "size", "made of", box=None, header_style="dim", padding=(0, 2, 0, 0))
     for name, folder in found.items():
         try:
             told = describe_model(folder)
             row = [told.role or "?", told.kind, decimal(told.num_bytes), told.source or told.made_by]
         except InvalidCheckpoint:
             row = ["?", "[red]damaged[/]", "", f"see: soundguide models verify {name}"]
-        table.add_row(f"[cyan]{name}[/]", *row, *([str(folder)] if paths else []))
+        table.add_row(f"[cyan]{name}[/]", *row)
     out.print(table)
 
 
