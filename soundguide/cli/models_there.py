@@ -31,7 +31,7 @@ def register(app: typer.Typer) -> None:
     app.command(epilog=_VERIFY)(verify)
 
 
-def list_(paths: Annotated[bool, typer.Option("--paths", help="Say in which folder each lies instead.")] = False) -> None:
+def list_(paths: Annotated[bool, typer.Option("--paths", help="Say where each lies instead.")] = False) -> None:
     """List the imported models."""
     from rich.filesize import decimal
     from rich.table import Table
