@@ -11,7 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,9 +19,10 @@ import numpy as np
 import pytest
 import uvicorn
 from PIL import Image
-from service import start
+from service import Service, start, start_all
 
 from serve.engine import Engine
+from serve.settings import ServeSettings
 from soundguide.audio.decode import encode_wav
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
@@ -46,14 +47,18 @@ def miniature() -> Engine:
     return Engine(ManipulatorConfig())
 
 
-@contextmanager
-def serving(engine: Engine, **settings: Any) -> Iterator[str]:
+def serving(engine: Engine, **settings: Any) -> AbstractContextManager[str]:
     """Serve an engine on loopback, in a thread of this process; give the address."""
-    api = start(engine, **{"edit": EditSettings(), **settings}).api
+    return running(start(engine, **{"edit": EditSettings(), **settings}))
+
+
+@contextmanager
+def running(service: Service) -> Iterator[str]:
+    """Run a service on loopback, in a thread of this process; give the address."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(api, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
+    server = uvicorn.Server(uvicorn.Config(service.api, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()
     while not server.started:
@@ -346,3 +351,29 @@ def test_a_service_with_a_token_asks_for_it_as_a_password(browser: Any, miniatur
         context = browser.new_context(http_credentials={"username": "me", "password": "wrong"})
         assert context.new_page().goto(closed).status == 401
         context.close()
+
+
+def test_one_world_needs_no_choice_of_presets(page: Any) -> None:
+    assert page.is_hidden("#preset")
+
+
+def test_a_preset_is_chosen_and_edits_with_its_settings(browser: Any, miniature: Engine, tmp_path: Path) -> None:
+    (tmp_path / "quick.yaml").write_text("description: the same, in a hurry\nmanipulator: {}\nedit: {num_steps: 20}\n")
+    settings = ServeSettings(presets=("miniature", str(tmp_path / "quick.yaml")))
+    with running(start_all({"miniature": miniature, "quick": miniature}, settings)) as address:
+        for page in opened(browser, address, viewport=DESKTOP):
+            assert page.input_value("#preset") == "miniature" and page.input_value("#steps") == "60"
+            page.fill("#text", "snow")
+            page.select_option("#preset", "quick")
+            page.wait_for_url("**/?preset=quick")
+            page.wait_for_selector("#heard li")
+            assert page.input_value("#preset") == "quick" and page.input_value("#steps") == "20"
+            edit(page)
+            assert downloaded(page, tmp_path)["settings"]["num_steps"] == 20
+            assert page.locator("#history li").count() == 1
+            page.goto(f"{address}?preset=miniature")
+            page.wait_for_selector("#heard li")
+            assert page.locator("#history li").count() == 0  # each preset has its own
+            page.goto(f"{address}?preset=none")
+            page.wait_for_selector("#error", state="visible")
+            assert "Send miniature or quick" in page.inner_text("#error")

@@ -8,7 +8,7 @@ const FINE_SEEDS = [138, 41, 153, 161, 63, 105, 182]; // dealt first
 
 /*
  * A source is what an edit starts from:
- *   {kind: "seed", seed, title}            a scene of the painted world
+ *   {kind: "seed", seed, title}            a scene of the generator
  *   {kind: "photo", photo, title}          a file
  *   {kind: "latent", latent, image, title} an earlier edit: its code and its picture, as data URIs
  */

@@ -6,8 +6,8 @@ import { entryTitle } from "./history.js";
 const COPIED_MS = 1600;
 
 const ABOUT = {
-  seed: "A scene of the painted world.",
-  photo: "It is first found again in the painted world, then edited there.",
+  seed: "A scene as the generator draws it.",
+  photo: "It is first found again among what the generator can draw, then edited there.",
   latent: "Ready to be edited further.",
 };
 
