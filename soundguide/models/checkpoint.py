@@ -117,7 +117,7 @@ def load_weights(module: nn.Module, folder: Path) -> str:
     except SafetensorError as error:
         raise InvalidCheckpoint(f"{path}: not a safetensors file ({error}). Save the model again.") from error
     state = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
-    _check_fit(path, module.state_dict(), state)
+    check_fit(str(path), module.state_dict(), state)
     module.load_state_dict(state, strict=True)
     return sha256
 
@@ -151,7 +151,11 @@ def _build(config: ModelConfig) -> Model:
             assert_never(config)
 
 
-def _check_fit(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:
+def check_fit(source: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor]) -> None:
+    """Compare the tensors ``got`` from ``source`` with those of an architecture, by name and shape.
+
+    Raises `InvalidCheckpoint` naming tensor, expected and got for any too many, too few or of another shape.
+    """
     wrong = [
         f"{name}: expected {_shape(wanted, name)}, got {_shape(got, name)}"
         for name in sorted(wanted.keys() | got.keys())
@@ -160,12 +164,12 @@ def _check_fit(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) ->
     if wrong:
         more = f"; and {len(wrong) - _NUM_SHOWN} more" if len(wrong) > _NUM_SHOWN else ""
         raise InvalidCheckpoint(
-            f"{path}: does not fit the architecture in {CONFIG_FILE}. {'; '.join(wrong[:_NUM_SHOWN])}{more}. "
-            f"Use the {CONFIG_FILE} that was saved with these weights."
+            f"{source}: does not fit the architecture. {'; '.join(wrong[:_NUM_SHOWN])}{more}. "
+            "Use weights and an architecture that belong together."
         )
 
 
-def _shape(tensors: dict[str, Tensor], name: str) -> str:
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
     return str(list(tensors[name].shape)) if name in tensors else "nothing"
 
 

@@ -16,7 +16,7 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 MINIATURE = "miniature"
 
-Role = Literal["generator", "image_text", "audio", "reader"]
+Role = Literal["generator", "image_text", "audio", "identity", "inverter", "reader"]
 
 _STORAGE = Storage()
 _REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
