@@ -2,6 +2,7 @@
 
 import os
 from dataclasses import dataclass
+from typing import Any
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
@@ -44,12 +45,19 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
     try:
         resolution = int(configs["generator"]["resolution"])
         w_dim = int(configs["generator"]["w_dim"])
+        num_ws = _num_ws(configs["generator"])
         sample_rate = int(configs["audio"]["log_mel"]["sample_rate"])
     except (KeyError, TypeError, ValueError) as exc:
         raise InvalidCheckpoint(
             f"{folders['generator']} and {folders['audio']}: a generator and a sound encoder were expected, but their "
             f"configs lack {exc}. Name the folders of such models"
         ) from exc
-    num_ws = 2 * (resolution.bit_length() - 1) - 2  # 2 log2(R) - 2
     digests = tuple((role, str(found["weights_sha256"])) for role, found in configs.items())
     return ModelFacts(resolution, num_ws, w_dim, sample_rate, digests)
+
+
+def _num_ws(generator: dict[str, Any]) -> int:
+    """Return the number of layers of a W+ code, which only the config classes beside the networks know otherwise."""
+    if generator["kind"] == "stylegan3":
+        return int(generator["num_layers"]) + 2  # the Fourier features and sRGB have a code each
+    return 2 * (int(generator["resolution"]).bit_length() - 1) - 2  # 2 log2(R) - 2

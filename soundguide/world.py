@@ -19,11 +19,13 @@ from soundguide.models.image_text import OpenClipEncoder
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
 from soundguide.models.stylegan2 import StyleGAN2
+from soundguide.models.stylegan3 import StyleGAN3
 from soundguide.storage import Storage
 from soundguide.views import area_resize
 
-Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder)
+Kind = TypeVar("Kind")
 
+GENERATORS: tuple[type[Generator], ...] = (StyleGAN2, StyleGAN3)
 NUM_SCALE_SEEDS = 2048  # codes whose standard deviation is the unit of the optimiser's steps
 NUM_START_SEEDS = 256  # pictures among which an inversion looks for its start
 LARGEST_32_BIT_PRIME = 4_294_967_291
@@ -48,7 +50,7 @@ class World:
         generator = load_model(resolve_model(config.generator, "generator", storage), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
-        self.generator = _expect(StyleGAN2, generator, "generator")
+        self.generator = _expect(GENERATORS, generator, "generator")
         self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
         self.audio = _expect(SwinAudioEncoder, audio, "audio")
         self.identity: IdentityEncoder | None = None
@@ -167,7 +169,7 @@ def to_bytes(image: Tensor) -> NDArray[np.uint8]:
     return pixels
 
 
-def _expect(kind: type[Kind], loaded: LoadedModel, role: str) -> Kind:
+def _expect(kind: type[Kind] | tuple[type[Kind], ...], loaded: LoadedModel, role: str) -> Kind:
     if not isinstance(loaded.module, kind):
         raise InvalidConfig(
             f"manipulator.{role} names a model of kind {loaded.config.kind!r}, which has another role. "

@@ -21,8 +21,10 @@ from soundguide.models.checkpoint import LoadedModel, Model, ModelConfig, load_m
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.manifest import config_fields, read_config, resolve_model
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.stylegan3 import StyleGAN3, StyleGAN3Config
 
 STYLEGAN2 = StyleGAN2Config(resolution=8, z_dim=4, w_dim=3, mapping_layers=1, channels=(3, 2))
+STYLEGAN3 = StyleGAN3Config(resolution=16, z_dim=4, w_dim=3, num_layers=4, channel_max=2, use_radial_filters=True)
 SWIN = SwinAudioConfig(
     log_mel=LogMelConfig(sample_rate=8000, n_fft=512, hop_samples=400, num_mels=16, min_hz=100, max_hz=4000),
     window_seconds=0.8,
@@ -45,6 +47,8 @@ def build(config: ModelConfig) -> Model:
     match config:
         case StyleGAN2Config():
             return StyleGAN2(config, seed=7)
+        case StyleGAN3Config():
+            return StyleGAN3(config, seed=7)
         case OpenClipConfig():
             return OpenClipEncoder(config, seed=7)
         case SwinAudioConfig():
@@ -75,7 +79,7 @@ def rewrite_weights(folder: Path, change: Any) -> None:
     edit_json(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@pytest.mark.parametrize("config", [STYLEGAN2, OPEN_CLIP, SWIN], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", [STYLEGAN2, STYLEGAN3, OPEN_CLIP, SWIN], ids=lambda config: config.kind)
 def test_what_is_saved_comes_back_bit_for_bit(config: ModelConfig, tmp_path: Path) -> None:
     module = build(config)
     sha256 = save_model(tmp_path / "model", module, config, half=False, made_by="a test")

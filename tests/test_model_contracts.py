@@ -13,6 +13,7 @@ from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.protocols import AudioEncoder, Generator, ImageTextEncoder
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.stylegan3 import StyleGAN3, StyleGAN3Config
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
 VIT = {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8}
@@ -42,6 +43,13 @@ def generator() -> StyleGAN2:
     return StyleGAN2(StyleGAN2Config(resolution=16, z_dim=6, w_dim=5, mapping_layers=2, channels=(6, 5, 4)))
 
 
+def alias_free() -> StyleGAN3:
+    network = StyleGAN3(StyleGAN3Config(resolution=16, z_dim=6, w_dim=5, channel_max=6))
+    # as in a trained network, where the picture lies depends on the code
+    nn.init.normal_(network.synthesis.input.affine.weight, generator=torch.Generator().manual_seed(4))
+    return network
+
+
 def audio_encoder() -> SwinAudioEncoder:
     return SwinAudioEncoder(
         SwinAudioConfig(
@@ -58,13 +66,19 @@ def audio_encoder() -> SwinAudioEncoder:
 
 @functools.cache
 def build(name: str) -> Adapter:
-    network: StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+    network: StyleGAN2 | StyleGAN3 | OpenClipEncoder | SwinAudioEncoder
     match name:
         case "stylegan2 map":
             network = generator()
             return Adapter(network.eval(), network.map, normal(3, 6))
         case "stylegan2 synthesize":
             network = generator()
+            return Adapter(network.eval(), network.synthesize, normal(3, network.num_ws, 5))
+        case "stylegan3 map":
+            network = alias_free()
+            return Adapter(network.eval(), network.map, normal(3, 6))
+        case "stylegan3 synthesize":
+            network = alias_free()
             return Adapter(network.eval(), network.synthesize, normal(3, network.num_ws, 5))
         case "open_clip vit":
             network = clip(VIT)
@@ -81,10 +95,11 @@ def build(name: str) -> Adapter:
     raise AssertionError(name)
 
 
+GENERATORS = ["stylegan2 map", "stylegan2 synthesize", "stylegan3 map", "stylegan3 synthesize"]
 ENCODERS = ["open_clip vit", "open_clip vit, larger images", "open_clip resnet", "swin_audio"]
 
 
-@pytest.fixture(scope="module", params=["stylegan2 map", "stylegan2 synthesize", *ENCODERS])
+@pytest.fixture(scope="module", params=[*GENERATORS, *ENCODERS])
 def adapter(request: pytest.FixtureRequest) -> Adapter:
     return build(request.param)
 
@@ -132,11 +147,15 @@ def test_gradient_of_a_row_reaches_that_row_alone(adapter: Adapter) -> None:
 
 def test_the_constructor_leaves_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
-    audio_encoder(), clip(VIT), generator()
+    audio_encoder(), clip(VIT), generator(), alias_free()
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("make", [generator, audio_encoder, lambda: clip(VIT)], ids=["stylegan2", "swin", "open_clip"])
+@pytest.mark.parametrize(
+    "make",
+    [generator, alias_free, audio_encoder, lambda: clip(VIT)],
+    ids=["stylegan2", "stylegan3", "swin", "open_clip"],
+)
 def test_one_seed_makes_one_network(make: Callable[[], nn.Module]) -> None:
     first, second = make().state_dict(), make().state_dict()
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
@@ -155,9 +174,12 @@ def test_text_embeddings_have_unit_norm_and_do_not_depend_on_company() -> None:
 
 def test_adapters_meet_their_protocols() -> None:
     painter: Generator = generator()
+    steady_painter: Generator = alias_free()
     seer: ImageTextEncoder = clip(VIT)
     listener: AudioEncoder = audio_encoder()
     assert painter.synthesize(painter.map(normal(2, painter.z_dim))).shape == (2, 3, 16, 16)
     assert seer.encode_image(normal(2, 3, seer.resolution, seer.resolution)).shape == (2, seer.embed_dim)
+    images = steady_painter.synthesize(steady_painter.map(normal(2, steady_painter.z_dim)))
+    assert images.shape == (2, 3, 16, 16)
     waveforms = normal(2, listener.num_samples)
     assert listener.sample_rate == 8000 and listener.encode_audio(waveforms).shape == (2, listener.embed_dim)

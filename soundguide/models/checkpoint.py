@@ -23,10 +23,11 @@ from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.stylegan3 import StyleGAN3, StyleGAN3Config
 from soundguide.validation import describe
 
-ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig
-Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+ModelConfig = StyleGAN2Config | StyleGAN3Config | OpenClipConfig | SwinAudioConfig
+Model = StyleGAN2 | StyleGAN3 | OpenClipEncoder | SwinAudioEncoder
 
 _NUM_SHOWN = 3  # mismatches named in one message
 
@@ -127,13 +128,16 @@ def _parse(folder: Path, fields: dict[str, Any]) -> ModelConfig:
         match fields["kind"]:
             case "stylegan2":
                 return StyleGAN2Config.model_validate(fields)
+            case "stylegan3":
+                return StyleGAN3Config.model_validate(fields)
             case "open_clip":
                 return OpenClipConfig.model_validate(fields)
             case "swin_audio":
                 return SwinAudioConfig.model_validate(fields)
             case other:
                 raise InvalidCheckpoint(
-                    f"{folder}: kind {other!r} is none of stylegan2, open_clip, swin_audio. Name another model folder."
+                    f"{folder}: kind {other!r} is none of stylegan2, stylegan3, open_clip, swin_audio. "
+                    "Name another model folder."
                 )
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
@@ -143,6 +147,8 @@ def _build(config: ModelConfig) -> Model:
     match config:
         case StyleGAN2Config():
             return StyleGAN2(config)
+        case StyleGAN3Config():
+            return StyleGAN3(config)
         case OpenClipConfig():
             return OpenClipEncoder(config)
         case SwinAudioConfig():
