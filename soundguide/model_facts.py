@@ -72,14 +72,14 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
     try:
         resolution = int(configs["generator"]["resolution"])
         w_dim = int(configs["generator"]["w_dim"])
+        num_ws = _num_ws(configs["generator"])
         sample_rate = audio_sample_rate(configs["audio"])
     except (KeyError, TypeError, ValueError) as exc:
         raise InvalidCheckpoint(
             f"{folders['generator']} and {folders['audio']}: a generator and a sound encoder were expected, but their "
             f"configs lack {exc}. Name the folders of such models"
         ) from exc
-    num_ws = 2 * (resolution.bit_length() - 1) - 2  # 2 log2(R) - 2
-    digests = {role: str(found["weights_sha256"]) for role, found in configs.items()}
+    digests: dict[str, str] = {role: str(found["weights_sha256"]) for role, found in configs.items()}
     if config.identity and (detector := detector_sha256(configs["identity"])):
         digests["detector"] = detector
     domain = read_domain(configs["generator"], folders["generator"])
@@ -90,3 +90,10 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
 def audio_sample_rate(config: Mapping[str, Any]) -> int:
     """Return the rate in Hz in a sound encoder's `config`; raise KeyError, TypeError or ValueError if there is none."""
     return int(config.get("log_mel", config)["sample_rate"])  # the Swin encoder's front end has fields of its own
+
+
+def _num_ws(generator: dict[str, Any]) -> int:
+    """Return the number of layers of a W+ code, which only the config classes beside the networks know otherwise."""
+    if generator["kind"] == "stylegan3":
+        return int(generator["num_layers"]) + 2  # the Fourier features and sRGB have a code each
+    return 2 * (int(generator["resolution"]).bit_length() - 1) - 2  # 2 log2(R) - 2

@@ -18,10 +18,9 @@ from soundguide.listen import Listener
 from soundguide.models.checkpoint import LoadedModel, load_model
 from soundguide.models.image_text import OpenClipEncoder
 from soundguide.models.inversion_encoder import InversionEncoder
-from soundguide.models.kinds import AUDIO_ENCODERS, FACE_ENCODERS
+from soundguide.models.kinds import AUDIO_ENCODERS, FACE_ENCODERS, GENERATORS
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
-from soundguide.models.stylegan2 import StyleGAN2
 from soundguide.models.visible import VisibleGenerator
 from soundguide.storage import Storage
 from soundguide.views import area_resize
@@ -55,7 +54,7 @@ class World:
         generator = load_model(resolve_model(config.generator, "generator", storage), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
-        self.generator = _expect((StyleGAN2,), generator, "generator")
+        self.generator = _expect(GENERATORS, generator, "generator")
         top, bottom, left, right = crop = generator.domain.visible(self.generator.resolution)
         self.picture_size = (bottom - top, right - left)
         if generator.domain.crop is not None:

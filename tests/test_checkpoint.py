@@ -27,9 +27,11 @@ from soundguide.models.kinds import KINDS, Model, ModelConfig
 from soundguide.models.lee_audio import LeeAudioConfig
 from soundguide.models.manifest import config_fields, read_config, resolve_model
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.stylegan3 import StyleGAN3Config
 from soundguide.models.wav2clip import Wav2ClipConfig
 
 STYLEGAN2 = StyleGAN2Config(resolution=8, z_dim=4, w_dim=3, mapping_layers=1, channels=(3, 2))
+STYLEGAN3 = StyleGAN3Config(resolution=16, z_dim=4, w_dim=3, num_layers=4, channel_max=2, use_radial_filters=True)
 SWIN = SwinAudioConfig(
     log_mel=LogMelConfig(sample_rate=8000, n_fft=512, hop_samples=400, num_mels=16, min_hz=100, max_hz=4000),
     window_seconds=0.8,
@@ -60,7 +62,7 @@ ARCFACE_GRAPH = ArcFaceGraphConfig(
     embed_dim=5,
     nodes=(FlattenNode(value=0), LinearNode(value=1, in_features=48, out_features=5, bias=True)),
 )
-CONFIGS = [STYLEGAN2, OPEN_CLIP, SWIN, LEE, WAV2CLIP, AUDIOCLIP, ARCFACE, ARCFACE_GRAPH, INVERSION]
+CONFIGS = [STYLEGAN2, STYLEGAN3, OPEN_CLIP, SWIN, LEE, WAV2CLIP, AUDIOCLIP, ARCFACE, ARCFACE_GRAPH, INVERSION]
 
 
 def build(config: ModelConfig) -> Model:

@@ -24,10 +24,11 @@ from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.audioclip import AudioClipConfig, AudioClipEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
-from soundguide.models.kinds import AudioModel, FaceModel
+from soundguide.models.kinds import AudioModel, FaceModel, GeneratorModel
 from soundguide.models.lee_audio import LeeAudioConfig, LeeAudioEncoder
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.stylegan3 import StyleGAN3, StyleGAN3Config
 from soundguide.models.wav2clip import Wav2ClipConfig, Wav2ClipEncoder
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -57,6 +58,13 @@ def clip(vision: dict[str, object], *, quick_gelu: bool = False) -> OpenClipEnco
 
 def generator() -> StyleGAN2:
     return StyleGAN2(StyleGAN2Config(resolution=16, z_dim=6, w_dim=5, mapping_layers=2, channels=(6, 5, 4)))
+
+
+def alias_free() -> StyleGAN3:
+    network = StyleGAN3(StyleGAN3Config(resolution=16, z_dim=6, w_dim=5, channel_max=6))
+    # as in a trained network, where the picture lies depends on the code
+    nn.init.normal_(network.synthesis.input.affine.weight, generator=torch.Generator().manual_seed(4))
+    return network
 
 
 def audio_encoder() -> SwinAudioEncoder:
@@ -112,13 +120,13 @@ def face_graph() -> ArcFaceGraph:
     return ArcFaceGraph(ArcFaceGraphConfig(input_size=16, embed_dim=12, nodes=nodes))
 
 
-def of_seeds() -> Adapter:
-    network = generator().eval()
+def of_seeds(make: Callable[[], GeneratorModel]) -> Adapter:
+    network = make().eval()
     return Adapter(network, network.map, normal(3, 6))
 
 
-def of_codes() -> Adapter:
-    network = generator().eval()
+def of_codes(make: Callable[[], GeneratorModel]) -> Adapter:
+    network = make().eval()
     return Adapter(network, network.synthesize, normal(3, network.num_ws, 5))
 
 
@@ -142,7 +150,12 @@ def of_sounds(make: Callable[[], AudioModel], *, heeds: float = 0.9) -> Adapter:
     return Adapter(network, network.encode_audio, normal(3, network.num_samples, scale=0.1), heeds)
 
 
-GENERATORS: dict[str, Callable[[], Adapter]] = {"stylegan2 map": of_seeds, "stylegan2 synthesize": of_codes}
+GENERATORS: dict[str, Callable[[], Adapter]] = {
+    "stylegan2 map": lambda: of_seeds(generator),
+    "stylegan2 synthesize": lambda: of_codes(generator),
+    "stylegan3 map": lambda: of_seeds(alias_free),
+    "stylegan3 synthesize": lambda: of_codes(alias_free),
+}
 INVERTERS: dict[str, Callable[[], Adapter]] = {
     "inversion e4e": lambda: of_photos("e4e"),
     "inversion psp": lambda: of_photos("psp"),
@@ -164,6 +177,7 @@ ENCODERS: dict[str, Callable[[], Adapter]] = {
 
 MODULES: dict[str, Callable[[], nn.Module]] = {
     "stylegan2": generator,
+    "stylegan3": alias_free,
     "open_clip": lambda: clip(VIT),
     "swin": audio_encoder,
     "lee": lee_encoder,
@@ -252,6 +266,7 @@ def test_text_embeddings_have_unit_norm_and_do_not_depend_on_company() -> None:
 
 def test_adapters_meet_their_protocols() -> None:
     painter: Generator = generator()
+    steady_painter: Generator = alias_free()
     seer: ImageTextEncoder = clip(VIT)
     listener: AudioEncoder = audio_encoder()
     identifier: IdentityEncoder = face_encoder()
@@ -261,6 +276,8 @@ def test_adapters_meet_their_protocols() -> None:
     assert finder.invert(normal(2, 3, 16, 16)).shape == (2, finder.num_ws, finder.w_dim)
     size = identifier.resolution
     assert identifier.encode_identity(normal(2, 3, size, size)).shape == (2, identifier.embed_dim)
+    images = steady_painter.synthesize(steady_painter.map(normal(2, steady_painter.z_dim)))
+    assert images.shape == (2, 3, 16, 16)
     waveforms = normal(2, listener.num_samples)
     assert listener.sample_rate == 8000 and listener.encode_audio(waveforms).shape == (2, listener.embed_dim)
 

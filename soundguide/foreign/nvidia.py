@@ -32,7 +32,7 @@ def read_nvidia(tree: object, source: str) -> Imported:
     kind, options, tensors = nvidia_state(tree, source=source)
     extra = {"layout": "nvidia", "options": _told(options)}
     if kind == "stylegan3":
-        from soundguide.models.stylegan3 import from_nvidia
+        from soundguide.foreign.stylegan3_files import from_nvidia
 
         module, config = from_nvidia(options, tensors)
         return Imported("generator", module, config, extra)

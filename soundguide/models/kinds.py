@@ -10,7 +10,12 @@ from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.inversion_encoder import InversionEncoder, InversionEncoderConfig
 from soundguide.models.lee_audio import LeeAudioConfig, LeeAudioEncoder
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.stylegan3 import StyleGAN3, StyleGAN3Config
 from soundguide.models.wav2clip import Wav2ClipConfig, Wav2ClipEncoder
+
+GeneratorConfig = StyleGAN2Config | StyleGAN3Config
+GeneratorModel = StyleGAN2 | StyleGAN3
+GENERATORS: tuple[type[GeneratorModel], ...] = (StyleGAN2, StyleGAN3)
 
 AudioConfig = SwinAudioConfig | LeeAudioConfig | Wav2ClipConfig | AudioClipConfig
 AudioModel = SwinAudioEncoder | LeeAudioEncoder | Wav2ClipEncoder | AudioClipEncoder
@@ -19,12 +24,13 @@ FaceModel = ArcFaceEncoder | ArcFaceGraph
 FACE_ENCODERS: tuple[type[FaceModel], ...] = (ArcFaceEncoder, ArcFaceGraph)
 
 ModelConfig = (
-    StyleGAN2Config | OpenClipConfig | AudioConfig | ArcFaceConfig | ArcFaceGraphConfig | InversionEncoderConfig
+    GeneratorConfig | OpenClipConfig | AudioConfig | ArcFaceConfig | ArcFaceGraphConfig | InversionEncoderConfig
 )
-Model = StyleGAN2 | OpenClipEncoder | AudioModel | FaceModel | InversionEncoder
+Model = GeneratorModel | OpenClipEncoder | AudioModel | FaceModel | InversionEncoder
 
 KINDS: Mapping[str, tuple[type[ModelConfig], Callable[..., Model]]] = {
     "stylegan2": (StyleGAN2Config, StyleGAN2),
+    "stylegan3": (StyleGAN3Config, StyleGAN3),
     "open_clip": (OpenClipConfig, OpenClipEncoder),
     "swin_audio": (SwinAudioConfig, SwinAudioEncoder),
     "lee_resnet18": (LeeAudioConfig, LeeAudioEncoder),
