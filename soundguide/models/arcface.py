@@ -11,10 +11,10 @@ import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
+from soundguide.models.ir_se import ir_se_body, ir_se_input
 from soundguide.views import resample
 
 DOWNSCALE = 16  # four stages, each of which halves the picture
-SQUEEZE = 16  # channels of an IR-SE block per channel of its gate (Hu et al. 2018)
 
 
 class AlignmentConfig(BaseModel):
@@ -64,52 +64,14 @@ class ArcFaceConfig(BaseModel):
         return self.widths[-1] * (self.input_size // DOWNSCALE) ** 2
 
 
-class _Gate(nn.Module):
-    """Weights each channel by what all of them see (squeeze and excitation, Hu et al. 2018)."""
-
-    def __init__(self, channels: int) -> None:
-        super().__init__()
-        hidden = max(1, channels // SQUEEZE)
-        self.fc1 = nn.Conv2d(channels, hidden, 1, bias=False)
-        self.fc2 = nn.Conv2d(hidden, channels, 1, bias=False)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return x * torch.sigmoid(self.fc2(torch.relu(self.fc1(x.mean((2, 3), keepdim=True)))))
-
-
-class _GatedBlock(nn.Module):
-    """A residual block of IR-SE; where the width stays, its shortcut only leaves pixels out."""
-
-    def __init__(self, in_channels: int, channels: int, stride: int) -> None:
-        super().__init__()
-        self.shortcut_layer: nn.Module = nn.MaxPool2d(1, stride)
-        if in_channels != channels:
-            self.shortcut_layer = nn.Sequential(
-                nn.Conv2d(in_channels, channels, 1, stride, bias=False), nn.BatchNorm2d(channels)
-            )
-        self.res_layer = nn.Sequential(
-            nn.BatchNorm2d(in_channels),
-            _conv3(in_channels, channels),
-            nn.PReLU(channels),
-            _conv3(channels, channels, stride),
-            nn.BatchNorm2d(channels),
-            _Gate(channels),
-        )
-
-    def forward(self, x: Tensor) -> Tensor:
-        change: Tensor = self.res_layer(x)
-        shortcut: Tensor = self.shortcut_layer(x)
-        return change + shortcut
-
-
 class GatedTrunk(nn.Module):
     """IR-SE (Deng et al. 2019, with the gates of Hu et al. 2018): ``[B, 3, S, S]`` to ``[B, embed_dim]``."""
 
     def __init__(self, config: ArcFaceConfig) -> None:
         super().__init__()
-        stem, last = config.widths[0], config.widths[-1]
-        self.input_layer = nn.Sequential(_conv3(3, stem), nn.BatchNorm2d(stem), nn.PReLU(stem))
-        self.body = nn.Sequential(*(_GatedBlock(*shape) for stage in _stages(config) for shape in stage))
+        last = config.widths[-1]
+        self.input_layer = ir_se_input(config.widths[0])
+        self.body = ir_se_body(config.widths, config.layers)
         self.output_layer = nn.Sequential(
             nn.BatchNorm2d(last),
             nn.Identity(),  # dropout while it was trained
