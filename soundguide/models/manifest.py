@@ -17,7 +17,7 @@ WEIGHTS_FILE = "weights.safetensors"
 DETECTOR_FILE = "detector.onnx"  # of faces, beside the weights of an identity encoder
 MINIATURE = "miniature"
 
-Role = Literal["generator", "image_text", "audio", "reader", "identity", "inverter"]
+Role = Literal["generator", "image_text", "audio", "identity", "inverter", "reader"]
 
 _STORAGE = Storage()
 _REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
