@@ -72,7 +72,7 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
     try:
         resolution = int(configs["generator"]["resolution"])
         w_dim = int(configs["generator"]["w_dim"])
-        num_ws = _num_ws(configs["generator"])
+        num_ws = num_layers(configs["generator"])
         sample_rate = audio_sample_rate(configs["audio"])
     except (KeyError, TypeError, ValueError) as exc:
         raise InvalidCheckpoint(
@@ -92,8 +92,11 @@ def audio_sample_rate(config: Mapping[str, Any]) -> int:
     return int(config.get("log_mel", config)["sample_rate"])  # the Swin encoder's front end has fields of its own
 
 
-def _num_ws(generator: dict[str, Any]) -> int:
-    """Return the number of layers of a W+ code, which only the config classes beside the networks know otherwise."""
+def num_layers(generator: Mapping[str, Any]) -> int:
+    """Return the layers of a W+ code by a generator's config; otherwise only the classes beside the networks know them.
+
+    Raises KeyError, TypeError or ValueError where it lacks what that follows from.
+    """
     if generator["kind"] == "stylegan3":
         return int(generator["num_layers"]) + 2  # the Fourier features and sRGB have a code each
     return 2 * (int(generator["resolution"]).bit_length() - 1) - 2  # 2 log2(R) - 2

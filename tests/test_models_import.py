@@ -4,22 +4,26 @@ from __future__ import annotations
 
 import hashlib
 import json
+import zipfile
 from pathlib import Path
 
 import pytest
 import torch
 from cli_runs import assert_refused, picture_of, run, unwrapped
 from file_host import file_host
+from foreign_files import lively, nvidia_generator, write_nvidia
+from PIL import Image
+from test_inversion_files import checkpoint
+from tiny_faces import tiny_encoder, write_detector
 
-pytest.importorskip("soundguide.foreign.recognise", reason="needs the readers of soundguide.foreign")
-
-from foreign_files import lively, nvidia_generator, write_nvidia  # noqa: E402 - of the readers' tests
-
-from soundguide.models.checkpoint import load_model, save_model  # noqa: E402
-from soundguide.models.fetch import CACHE_VARIABLE  # noqa: E402
-from soundguide.models.home import HOME_VARIABLE, home_folder, named_models  # noqa: E402
-from soundguide.models.sources import Source  # noqa: E402
-from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config  # noqa: E402
+from soundguide.foreign.onnx_export import write_arcface_onnx
+from soundguide.models.checkpoint import load_model, save_model
+from soundguide.models.description import ModelDescription, describe_model
+from soundguide.models.fetch import CACHE_VARIABLE
+from soundguide.models.home import HOME_VARIABLE, home_folder, named_models
+from soundguide.models.manifest import DETECTOR_FILE
+from soundguide.models.sources import Source
+from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 
 
 @pytest.fixture(autouse=True)
@@ -135,3 +139,80 @@ def test_a_known_model_is_pulled_and_imported(pickle: Path, tmp_path: Path, monk
         assert "faces.pkl" in run("models", "list").stdout
         assert_refused(run("models", "pull", "tiny-faces"), "there is a model 'tiny-faces' already")
         assert len(host.asked) == 1
+
+
+def test_a_file_of_two_models_becomes_two_and_they_edit_together(
+    models_file: Path, rain_file: Path, tmp_path: Path
+) -> None:
+    torch.save(checkpoint("e4e"), tmp_path / "e4e.pt")
+    result = run("models", "import", tmp_path / "e4e.pt", "-o", "e4e")
+    assert result.exit_code == 0, result.output
+    told = unwrapped(result.stdout)
+    assert "e4e.pt holds 2 models: e4e, e4e-generator" in told
+    assert "--image photo.png --inverter e4e --generator e4e-generator" in told
+    assert [description(name).role for name in ("e4e", "e4e-generator")] == ["inverter", "generator"]
+    assert "num_ws 6" in told and run("models", "verify", "--all").exit_code == 0
+    Image.new("RGB", (20, 20), "teal").save(tmp_path / "photo.png")
+    named = ["--inverter", "e4e", "--generator", "e4e-generator", "--models", models_file]
+    fast = ["--steps", "1", "--inversion-steps", "0", "--set", "num_views=1", "-o", tmp_path / "out.png"]
+    edited = run("edit", rain_file, "--image", tmp_path / "photo.png", *named, *fast)
+    assert edited.exit_code == 0, edited.output
+    assert_refused(
+        run("models", "import", tmp_path / "e4e.pt", "-o", "other", "--detector", "x.onnx"), "no face encoder"
+    )
+
+
+def test_of_two_models_neither_is_kept_where_one_has_a_name_that_is_taken(pickle: Path, tmp_path: Path) -> None:
+    run("models", "import", pickle, "-o", "e4e-generator")
+    torch.save(checkpoint("e4e"), tmp_path / "e4e.pt")
+    assert_refused(run("models", "import", tmp_path / "e4e.pt", "-o", "e4e"), "'e4e-generator' already")
+    assert set(named_models()) == {"e4e-generator"}
+
+
+def test_a_face_encoder_comes_with_its_detector(tmp_path: Path) -> None:
+    write_arcface_onnx(tiny_encoder(), tmp_path / "arcface.onnx")
+    detector = write_detector(tmp_path / "det.onnx", None)
+    result = run("models", "import", tmp_path / "arcface.onnx", "-o", "faces", "--detector", detector)
+    assert result.exit_code == 0, result.output
+    assert "--identity faces --set lambda_id=0.004" in unwrapped(result.stdout)
+    assert run("models", "verify", "faces").exit_code == 0
+    kept = home_folder("faces") / DETECTOR_FILE
+    assert kept.read_bytes() == detector.read_bytes()
+    kept.write_bytes(b"another")
+    assert_refused(run("models", "verify", "faces"), "detector.onnx: damaged or exchanged")
+
+
+def test_what_is_no_detector_is_refused_and_nothing_kept(tmp_path: Path) -> None:
+    write_arcface_onnx(tiny_encoder(), tmp_path / "arcface.onnx")
+    words = ["-o", "faces", "--detector", tmp_path / "arcface.onnx"]
+    assert_refused(run("models", "import", tmp_path / "arcface.onnx", *words), "detector of insightface")
+    assert named_models() == {}
+
+
+def test_an_encoder_and_its_detector_are_pulled_out_of_one_zip(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(CACHE_VARIABLE, str(tmp_path / "cache"))
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    write_arcface_onnx(tiny_encoder(), tmp_path / "arcface.onnx")
+    write_detector(tmp_path / "det.onnx", None)
+    with zipfile.ZipFile(tmp_path / "pack.zip", "w") as archive:
+        for name in ("arcface.onnx", "det.onnx"):
+            archive.write(tmp_path / name, f"pack/{name}")
+    with file_host() as host:
+        host.files["/pack.zip"] = (tmp_path / "pack.zip").read_bytes()
+        fields = {"role": "identity", "file": "pack.zip", "url": f"{host.address}/pack.zip", "member": "arcface.onnx"}
+        about = {
+            "page": "a page",
+            "publisher": "Somebody",
+            "licence": "some terms",
+            "options": {"detector": "det.onnx"},
+        }
+        known = {"faces": Source.model_validate(fields | about)}
+        monkeypatch.setattr("soundguide.models.sources.known_sources", lambda: known)
+        assert run("models", "pull", "faces").exit_code == 0
+    assert (home_folder("faces") / DETECTOR_FILE).is_file()
+    made_by = json.loads((home_folder("faces") / "config.json").read_text())["made_by"]
+    assert made_by == "soundguide models import arcface.onnx -o faces --detector det.onnx"
+
+
+def description(name: str) -> ModelDescription:
+    return describe_model(home_folder(name))

@@ -61,12 +61,16 @@ def import_(
     alignment: Annotated[
         str, typer.Option(metavar="ffhq", help="Of a generator of faces: how photos must lie, ffhq or none.")
     ] = "",
+    detector: Annotated[
+        str,
+        typer.Option(metavar="FILE.onnx", help="Of a face encoder: insightface's detector, which finds faces for it."),
+    ] = "",
     overwrite: Overwrite = False,
 ) -> None:
     """Make a checkpoint of another project a model of this one: safetensors and JSON."""
     from soundguide.models.import_options import read_options
 
-    options = read_options(kind=kind, architecture=architecture, crop=crop, alignment=alignment)
+    options = read_options(kind=kind, architecture=architecture, crop=crop, alignment=alignment, detector=detector)
     _import(file, name, options, overwrite=overwrite)
 
 
@@ -103,7 +107,9 @@ def pull(
     out.print(f"[dim]{source.file} of {source.publisher}; licence: {source.licence}[/]")
     if not source.verified:
         warn("this address was copied from its publisher's pages, and has not been tried.")
-    _import(fetch_file(name, source), name, source.options, overwrite=overwrite)
+    path = fetch_file(name, source)
+    detector = str(path.with_name(source.options.detector)) if source.options.detector else ""
+    _import(path, name, source.options.model_copy(update={"detector": detector}), overwrite=overwrite)
 
 
 @app.command(
@@ -163,12 +169,17 @@ def _import(file: Path, name: str, options: ImportOptions, *, overwrite: bool) -
 
 
 def _line(made: list[ImportedModel]) -> str:
-    """Return the command line that uses the models of a file."""
+    """Return the command line that uses the models of a file; in capitals what they need beside them."""
     flags = {"generator": "--generator", "image_text": "--image-text", "audio": "--audio-encoder"}
     flags |= {"identity": "--identity", "inverter": "--inverter"}
-    source = "--image photo.png" if any(each.role == "inverter" for each in made) else "--seed 7"
-    words = [f"{flags[each.role]} {each.name}" for each in made]
-    words += ["--set lambda_id=0.004"] if any(each.role == "identity" for each in made) else []
+    needs = {"audio": ("image_text", "CLIP"), "image_text": ("audio", "SOUNDS"), "inverter": ("generator", "GENERATOR")}
+    named = {str(each.role): each.name for each in made}
+    source = "--image photo.png" if "inverter" in named else "--seed 7"
+    for role in [*named]:
+        other, placeholder = needs.get(role, (role, ""))
+        named.setdefault(other, placeholder)
+    words = [f"{flags[role]} {name}" for role, name in named.items()]
+    words += ["--set lambda_id=0.004"] if "identity" in named else []
     return f"soundguide edit rain.wav {source} {' '.join(words)} -o out.png"
 
 

@@ -10,9 +10,13 @@ from rich.filesize import decimal
 from safetensors import SafetensorError, safe_open
 
 from soundguide.errors import InvalidCheckpoint
+from soundguide.model_facts import num_layers
 from soundguide.models.manifest import ROLE_OF_KIND, WEIGHTS_FILE, Role, config_fields, read_config
 
-_ESSENTIAL = ("resolution", "num_ws", "w_dim", "sample_rate", "window_seconds", "embed_dim", "architecture")
+_ESSENTIAL = (
+    *("variant", "resolution", "num_ws", "w_dim", "sample_rate", "window_seconds"),
+    *("architecture", "input_size", "embed_dim"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,12 +24,13 @@ class ModelDescription:
     """A model folder in figures: ``num_values`` in all its tensors, ``num_bytes`` of its weights.
 
     ``source``: the file that it was imported from, "" where it was made here. ``role`` is None for an unknown kind.
-    ``config``: the whole of its config.json.
+    ``num_ws``: layers of a generator's codes. ``config``: the whole of its config.json.
     """
 
     folder: Path
     kind: str
     role: Role | None
+    num_ws: int | None
     num_values: int
     num_bytes: int
     sha256: str
@@ -36,6 +41,8 @@ class ModelDescription:
     def rows(self, *, everything: bool) -> list[tuple[str, str]]:
         """Return what there is to tell, as (name, value): what decides its use, or all that its config says."""
         fields = config_fields(self.config)
+        if self.num_ws is not None:
+            fields["num_ws"] = self.num_ws
         if everything:
             told = fields | {name: self.config[name] for name in ("domain", "labels", "extra") if name in self.config}
         else:
@@ -62,11 +69,17 @@ def describe_model(folder: Path) -> ModelDescription:
     config = read_config(folder)
     extra = config.get("extra", {})
     source = extra.get("source", {}) if isinstance(extra, dict) else {}
+    role = ROLE_OF_KIND.get(config["kind"])
+    try:
+        num_ws = num_layers(config) if role == "generator" else None
+    except (KeyError, TypeError, ValueError) as error:
+        raise InvalidCheckpoint(f"{folder}: its config lacks {error}. Import the model again.") from error
     num_values = _count_values(folder / WEIGHTS_FILE)
     return ModelDescription(
         folder=folder,
         kind=config["kind"],
-        role=ROLE_OF_KIND.get(config["kind"]),
+        role=role,
+        num_ws=num_ws,
         num_values=num_values,
         num_bytes=(folder / WEIGHTS_FILE).stat().st_size,
         sha256=config["weights_sha256"],

@@ -1,6 +1,5 @@
 """Published files, downloaded once: resumed where the line broke, checked by their hash, kept in the cache."""
 
-import hashlib
 import os
 import shutil
 import zipfile
@@ -12,7 +11,7 @@ from typing import NoReturn
 from filelock import FileLock
 
 from soundguide.errors import InvalidCheckpoint, InvalidConfig, StoreUnavailable
-from soundguide.models.fetch import CACHE_VARIABLE, cache_folder
+from soundguide.models.fetch import CACHE_VARIABLE, cache_folder, file_sha256
 from soundguide.models.sources import Source, import_command
 
 MAX_MEMBER_BYTES = 4 * 2**30  # of a model inside of a zip, whatever its header promises
@@ -26,7 +25,8 @@ def download_folder(name: str) -> Path:
 def fetch_file(name: str, source: Source) -> Path:
     """Return the file of a source with an address, downloaded unless it lies in `download_folder` already.
 
-    A file of unknown hash is checked against the one that it had when it first came.
+    A file of unknown hash is checked against the one that it had when it first came. Of a zip it is the model in it;
+    the detector that the options name lies beside it.
 
     Raises:
         StoreUnavailable: the address cannot be reached; the message says what to do without a network.
@@ -45,13 +45,11 @@ def fetch_file(name: str, source: Source) -> Path:
                 with _telling_network_errors(name, source):
                     _from_address(source, path)
             _check_hash(path, source, folder / f"{source.file}.sha256")
-            return _taken_out(path, source.member) if source.member else path
-
-
-def sha256_of(path: Path) -> str:
-    """Return the SHA-256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+            if not source.member:
+                return path
+            if source.options.detector:
+                _taken_out(path, source.options.detector)
+            return _taken_out(path, source.member)
 
 
 def _from_hub(source: Source) -> Path:
@@ -72,7 +70,7 @@ def _from_address(source: Source, path: Path) -> None:
 
 def _check_hash(path: Path, source: Source, record: Path) -> None:
     """Compare a file with its known hash, or the one it had before; keep that of a file that came now."""
-    found = sha256_of(path)
+    found = file_sha256(path)
     expected = source.sha256 or (record.read_text("utf-8").strip() if record.is_file() else found)
     if found != expected:
         os.unlink(path)

@@ -57,18 +57,33 @@ def import_file(
         require_free(each_name, overwrite=overwrite)
     if options.domain and all(each.role != "generator" for each in found):
         raise InvalidConfig(f"{path}: holds no generator, but --crop or --alignment was given. Leave it out.")
+    _check_detector(options.detector, found, path)
     made_by = " ".join(["soundguide models import", path.name, "-o", name, *options.flags])
     for each_name, each in named.items():
         extra = {**each.extra, "source": source}
         if each.role == "generator" and options.domain:
             extra["domain"] = {**extra.get("domain", {}), **options.domain}
-        _save(each, home_folder(each_name), made_by=made_by, extra=extra)
+        _save(each, home_folder(each_name), made_by=made_by, extra=extra, detector=options.detector)
     return [ImportedModel(each_name, each.role, home_folder(each_name)) for each_name, each in named.items()]
 
 
-def _save(model: Imported, folder: Path, *, made_by: str, extra: dict[str, Any]) -> None:
+def _check_detector(detector: str, found: list[Imported], path: Path) -> None:
+    if not detector:
+        return
+    from soundguide.faces import check_detector
+
+    if all(each.role != "identity" for each in found):
+        raise InvalidConfig(f"{path}: holds no face encoder, but --detector was given. Leave it out.")
+    check_detector(Path(detector))
+
+
+def _save(model: Imported, folder: Path, *, made_by: str, extra: dict[str, Any], detector: str) -> None:
     try:
         save_model(folder, model.module, model.config, half=False, made_by=made_by, extra=extra)
+        if detector and model.role == "identity":
+            from soundguide.faces import add_detector
+
+            add_detector(folder, Path(detector))
     except OSError as error:
         raise InvalidConfig(
             f"{folder}: the model cannot be kept there ({error.strerror or error}). Make room, or set {HOME_VARIABLE} "

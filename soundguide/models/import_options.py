@@ -1,5 +1,6 @@
 """What `soundguide models import` is told beside a file, because the file does not tell it itself."""
 
+from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -23,6 +24,10 @@ class ImportOptions(BaseModel):
         Literal["", "none", "ffhq"], Field(description="Of a generator: how photos must lie; empty: not said.")
     ] = ""
 
+    detector: Annotated[
+        str, Field(description="Of a face encoder: the file of the detector that finds faces for it; empty for none.")
+    ] = ""
+
     @model_validator(mode="after")
     def _check_crop(self) -> Self:
         if self.crop is not None:
@@ -33,9 +38,10 @@ class ImportOptions(BaseModel):
 
     @property
     def flags(self) -> list[str]:
-        """The options as words of a command line."""
+        """The options as words of a command line; of files their names alone."""
         crop = "" if self.crop is None else ",".join(map(str, self.crop))
         given = {"kind": self.kind, "architecture": self.architecture, "crop": crop, "alignment": self.alignment}
+        given["detector"] = Path(self.detector).name
         return [f"--{name} {value}" for name, value in given.items() if value]
 
     @property
@@ -45,9 +51,9 @@ class ImportOptions(BaseModel):
         return said if self.crop is None else said | {"crop": list(self.crop)}
 
 
-def read_options(*, kind: str, architecture: str, crop: str, alignment: str) -> ImportOptions:
+def read_options(*, kind: str, architecture: str, crop: str, alignment: str, detector: str) -> ImportOptions:
     """Return the options as they are typed, the crop like ``'64,448,0,512'``. Raises `InvalidConfig`."""
-    given = {"kind": kind, "architecture": architecture, "alignment": alignment}
+    given = {"kind": kind, "architecture": architecture, "alignment": alignment, "detector": detector}
     try:
         return ImportOptions.model_validate({**given, "crop": crop.split(",") if crop else None})
     except ValidationError as error:

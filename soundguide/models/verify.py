@@ -8,10 +8,11 @@ from torch import Tensor
 
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.checkpoint import LoadedModel, load_model
-from soundguide.models.manifest import ROLE_OF_KIND
-from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
+from soundguide.models.fetch import file_sha256
+from soundguide.models.manifest import DETECTOR_FILE, ROLE_OF_KIND, detector_sha256, read_config
+from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
 
-_FACE_SIZE = 256  # pixels; the encoders of faces and codes resize by themselves
+_PHOTO_SIZE = 256  # pixels; an inversion encoder resizes by itself
 
 
 def verify_model(folder: Path) -> LoadedModel:
@@ -20,6 +21,12 @@ def verify_model(folder: Path) -> LoadedModel:
     Raises `InvalidCheckpoint` for a hash, name, shape or number that is wrong.
     """
     loaded = load_model(folder, device="cpu")
+    expected = detector_sha256(read_config(folder))
+    if expected and (found := file_sha256(folder / DETECTOR_FILE)) != expected:
+        raise InvalidCheckpoint(
+            f"{folder / DETECTOR_FILE}: damaged or exchanged, expected SHA-256 {expected}, got {found or 'no file'}. "
+            "Import the model again."
+        )
     with torch.no_grad():
         outputs = _forward(loaded)
     for name, values in outputs.items():
@@ -44,7 +51,11 @@ def _forward(loaded: LoadedModel) -> dict[str, Tensor]:
             waveform = torch.randn(1, audio.num_samples, generator=noise) / 10
             return {"the embedding of a sound": audio.encode_audio(waveform)}
         case "identity":
-            face = torch.rand(1, 3, _FACE_SIZE, _FACE_SIZE, generator=noise) * 2 - 1
-            return {"the embedding of a face": cast(IdentityEncoder, loaded.module).encode_identity(face)}
+            faces = cast(IdentityEncoder, loaded.module)
+            face = torch.rand(1, 3, faces.resolution, faces.resolution, generator=noise) * 2 - 1
+            return {"the embedding of a face": faces.encode_identity(face)}
+        case "inverter":
+            photo = torch.rand(1, 3, _PHOTO_SIZE, _PHOTO_SIZE, generator=noise) * 2 - 1
+            return {"the code of a photo": cast(Inverter, loaded.module).invert(photo)}
         case role:
             raise AssertionError(f"load_model built a {role}, which nothing here asks")
