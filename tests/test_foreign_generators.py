@@ -23,6 +23,7 @@ from foreign_files import (
     write_module,
     write_nvidia,
 )
+from safetensors.torch import save_file
 from torch import Tensor
 
 from soundguide.errors import InvalidCheckpoint
@@ -31,6 +32,7 @@ from soundguide.foreign.inert_pickle import Record
 from soundguide.foreign.nvidia import nvidia_state
 from soundguide.foreign.recognise import read_foreign, recognise
 from soundguide.foreign.rosinality import write_rosinality
+from soundguide.foreign.stylegan2_shapes import stylegan2_shapes
 from soundguide.foreign.torch_file import read_torch_file
 from soundguide.models.checkpoint import load_model, save_model
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
@@ -48,6 +50,14 @@ def network(path: Path) -> StyleGAN2:
     module = only(path).module
     assert isinstance(module, StyleGAN2)
     return module
+
+
+@pytest.mark.parametrize(
+    "config", [TINY, EXPRESSIBLE, StyleGAN2Config(resolution=256, channel_max=8)], ids=lambda each: each.resolution
+)
+def test_shapes_are_known_without_making_the_network(config: StyleGAN2Config) -> None:
+    made = {name: tuple(value.shape) for name, value in StyleGAN2(config).state_dict().items()}
+    assert stylegan2_shapes(config) == made
 
 
 def assert_same_tensors(got: StyleGAN2, wanted: StyleGAN2) -> None:
@@ -286,7 +296,7 @@ def test_what_rosinality_cannot_hold_is_not_written(name: str, tmp_path: Path) -
 
 MISFITS: dict[str, tuple[str, Any, str]] = {
     "missing": ("convs.0.noise.weight", None, r"convs\.0\.noise\.weight' expected a tensor, got nothing"),
-    "too many": ("convs.9.noise.weight", torch.ones(1), r"convs\.9\.noise\.weight' expected nothing"),
+    "too many": ("convs.9.noise.weight", torch.ones(1), r"convs\.9\.noise\.weight' expected nothing, got one"),
     "no axis": ("noises.noise_1", torch.ones(8, 8), r"noises\.noise_1 expected \[1, 1, \.\.\.\], got \[8, 8\]"),
     "shape": ("conv1.conv.weight", torch.ones(1, 5, 5, 1, 1), r"b4\.conv1\.weight: expected \[5, 5, 3, 3\]"),
     "filter": ("to_rgbs.1.upsample.kernel", torch.ones(4, 4), r"to_rgbs\.1\.upsample\.kernel expected the filter"),
@@ -348,6 +358,15 @@ def test_each_kind_is_recognised(kind: str) -> None:
 def test_what_is_not_read_says_why(tree: object, told: str, tmp_path: Path) -> None:
     (tmp_path / "file.pt").write_bytes(saved(tree))
     with pytest.raises(InvalidCheckpoint, match=told):
+        read_foreign(tmp_path / "file.pt")
+
+
+def test_safetensors_are_told_by_suffix_and_content(tmp_path: Path) -> None:
+    save_file({"strange.weight": torch.ones(1)}, tmp_path / "file.safetensors")
+    with pytest.raises(InvalidCheckpoint, match=r"got the names \['strange\.weight'\]"):
+        read_foreign(tmp_path / "file.safetensors")
+    (tmp_path / "file.safetensors").rename(tmp_path / "file.pt")
+    with pytest.raises(InvalidCheckpoint, match="neither a torch file nor a pickle"):
         read_foreign(tmp_path / "file.pt")
 
 

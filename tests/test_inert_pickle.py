@@ -191,5 +191,5 @@ def test_torchscript_is_refused_with_the_way_out(tmp_path: Path) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own format is deprecated
         torch.jit.script(nn.Linear(2, 2)).save(str(path))
-    with pytest.raises(InvalidCheckpoint, match=r"TorchScript.*open_clip.*quickgelu"):
+    with pytest.raises(InvalidCheckpoint, match=r"TorchScript.*safetensors.*open_clip.*quickgelu"):
         read_torch_file(path)

@@ -13,13 +13,14 @@ from soundguide.foreign.record import Global
 from soundguide.foreign.tensors import Storage, new_storage
 
 _MAGIC_NUMBER = 0x1950A86A20F9469CFC6C
-_MAGIC_PICKLE = _MAGIC_NUMBER.to_bytes(10, "little") + b"."
+_MAGIC_PICKLE = b"\x8a\x0a" + _MAGIC_NUMBER.to_bytes(10, "little") + b"."
+_MAGIC_STARTS = (2, 11)  # after the protocol, and after the frame that later protocols have
 _PROTOCOL_VERSION = 1001
 
 
 def is_legacy_torch(data: bytes) -> bool:
     """Tell whether a file begins like one of the old format."""
-    return _MAGIC_PICKLE in data[:24]
+    return any(data.startswith(_MAGIC_PICKLE, start) for start in _MAGIC_STARTS)
 
 
 def read_legacy_torch(data: bytes, meter: Meter, *, functions: Mapping[str, Function]) -> object:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from itertools import islice
 from typing import Any
 
 from torch import Tensor
@@ -17,9 +18,12 @@ from soundguide.foreign.imported import Imported
 from soundguide.foreign.record import Record
 from soundguide.foreign.stylegan2_shapes import build_stylegan2
 
-_MAX_MODULES = 2000  # one that contains itself, or is shared by many that are shared, has no end
+# a module that contains itself, or is shared by many that are shared, has no end
+_MAX_MODULES = 2000
+_MAX_TENSORS = 20_000
 _MAX_PATH_CHARS = 300
 _MAX_TOLD = 32
+_REMEDY = "Download the file again."
 
 State = dict[object, Any]
 
@@ -50,13 +54,12 @@ def nvidia_state(tree: object, *, source: str) -> tuple[str, dict[str, Any], dic
     The first is ``'stylegan2'`` or ``'stylegan3'``. Raises `InvalidCheckpoint` for a tree that holds neither.
     """
     generator = _generator(tree, source)
-    tensors = {
-        f"{path}.{name}".lstrip("."): value
-        for path, state in _module_states(generator, source)
-        for group in ("_parameters", "_buffers")
-        for name, value in _part(state, group, source).items()
-        if isinstance(value, Tensor)
-    }
+    tensors: dict[str, Tensor] = {}
+    for path, state in _module_states(generator, source):
+        held = {**_part(state, "_parameters", source), **_part(state, "_buffers", source)}
+        tensors |= {f"{path}.{name}".lstrip("."): value for name, value in held.items() if isinstance(value, Tensor)}
+        if len(tensors) > _MAX_TENSORS:
+            raise InvalidCheckpoint(f"{source}: its generator has more than {_MAX_TENSORS} tensors. {_REMEDY}")
     options = {name: value for name, value in _part(generator, "_init_kwargs", source).items() if isinstance(name, str)}
     if "synthesis.input.freqs" in tensors:
         return "stylegan3", options, tensors
@@ -77,25 +80,26 @@ def _generator(tree: object, source: str) -> State:
 
 def _module_states(generator: State, source: str) -> Iterator[tuple[str, State]]:
     """Yield path and attributes of a module and of all modules in it."""
-    waiting = [("", generator)]
-    for _ in range(_MAX_MODULES):
-        if not waiting:
-            return
+    waiting, found = [("", generator)], 1
+    while waiting:
         path, state = waiting.pop()
         yield path, state
-        for name, module in _part(state, "_modules", source).items():
+        modules = _part(state, "_modules", source)
+        found += len(modules)
+        if found > _MAX_MODULES:
+            raise InvalidCheckpoint(f"{source}: its generator has more than {_MAX_MODULES} modules. {_REMEDY}")
+        for name, module in modules.items():
             inner = f"{path}.{name}".lstrip(".")
             if not isinstance(module, Record) or not isinstance(module.state, dict) or len(inner) > _MAX_PATH_CHARS:
-                raise InvalidCheckpoint(f"{source}: {inner:.80} is no module. Download the file again.")
+                raise InvalidCheckpoint(f"{source}: {inner!r:.80} is no module. {_REMEDY}")
             waiting.append((inner, module.state))
-    raise InvalidCheckpoint(f"{source}: its generator has more than {_MAX_MODULES} modules. Download the file again.")
 
 
 def _part(state: State, name: str, source: str) -> State:
     part = state.get(name)
     if not isinstance(part, dict):
         raise InvalidCheckpoint(
-            f"{source}: a module's {name} expected a dictionary, got {type(part).__name__}. Download the file again."
+            f"{source}: a module's {name} expected a dictionary, got {type(part).__name__}. {_REMEDY}"
         )
     return part
 
@@ -114,7 +118,7 @@ def _checked_options(options: dict[str, Any], states: dict[str, State], source: 
         "activation of the mapping": (linear.get("activation", mapping.get("activation", "lrelu")), "lrelu"),
     }
     for name, (got, wanted) in found.items():
-        if got != wanted:
+        if type(got) is not type(wanted) or got != wanted:
             raise _unlike(source, name, repr(wanted), got)
     rate = linear.get("bias_gain", mapping.get("lr_multiplier", 0.01))
     # where neither file nor caller says, the two codes differ
@@ -150,8 +154,8 @@ def _told(value: object, depth: int = 3) -> Any:
         case str():
             return value[:200]
         case dict() if depth:
-            some = list(value.items())[:_MAX_TOLD]
-            return {f"{name}": _told(inner, depth - 1) for name, inner in some if isinstance(name, str)}
+            some = islice(value.items(), _MAX_TOLD)
+            return {name: _told(inner, depth - 1) for name, inner in some if isinstance(name, str)}
         case list() | tuple() if depth:
             return [_told(inner, depth - 1) for inner in value[:_MAX_TOLD]]
         case _:

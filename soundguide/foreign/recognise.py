@@ -21,6 +21,7 @@ KINDS = ("nvidia", "rosinality", "inversion", "ir_se50", "arcface_onnx", "lee", 
 
 _ANY_FILE = Bounds()
 _NUM_SHOWN = 5
+_MAX_HEADER_BYTES = 4 * 2**20  # of safetensors: a few bytes there become a tensor
 _TENSORFLOW_NETWORK = "dnnlib.tflib.network.Network"
 _REFUSED = {
     "tensorflow": "a StyleGAN2 of the TensorFlow code. Convert it with legacy.py of NVIDIA's stylegan3 first",
@@ -41,12 +42,13 @@ def read_foreign(path: Path, *, kind: str = "", architecture: str = "", bounds: 
         raise InvalidCheckpoint(
             f"{path}: the kind {kind!r:.80} is none of {', '.join(KINDS)}. Correct it or leave it out."
         )
-    if _is_onnx(path, bounds):
+    start = _start(path, bounds)
+    if _is_onnx(path, start):
         from soundguide.foreign.face_files import read_arcface_onnx
 
         return [read_arcface_onnx(path)]
     source = str(path)
-    tree = _read_safetensors(path) if _is_safetensors(path, bounds) else read_torch_file(path, bounds=bounds)
+    tree = _read_safetensors(path, start) if _is_safetensors(path, start) else read_torch_file(path, bounds=bounds)
     return _read_tree(tree, kind or recognise(tree), source, architecture)
 
 
@@ -141,21 +143,27 @@ def _named(tree: object) -> dict[str, object]:
     return {name.removeprefix(prefix): value for name, value in named.items()}
 
 
-def _is_onnx(path: Path, bounds: Bounds) -> bool:
-    return path.suffix == ".onnx" and _start(path, bounds).startswith(b"\x08")  # the version of its layout comes first
-
-
-def _is_safetensors(path: Path, bounds: Bounds) -> bool:
-    return path.suffix == ".safetensors" and _start(path, bounds)[8:9] == b"{"  # after the length of its JSON
-
-
 def _start(path: Path, bounds: Bounds) -> bytes:
     checked_size(path, bounds)
     with path.open("rb") as file:
         return file.read(16)
 
 
-def _read_safetensors(path: Path) -> object:
+def _is_onnx(path: Path, start: bytes) -> bool:
+    return path.suffix == ".onnx" and start.startswith(b"\x08")  # the version of its layout comes first
+
+
+def _is_safetensors(path: Path, start: bytes) -> bool:
+    return path.suffix == ".safetensors" and start[8:9] == b"{"  # after the length of its JSON
+
+
+def _read_safetensors(path: Path, start: bytes) -> object:
+    header_bytes = int.from_bytes(start[:8], "little")
+    if header_bytes > _MAX_HEADER_BYTES:
+        raise InvalidCheckpoint(
+            f"{path}: no safetensors file that is read, its header has {header_bytes} bytes and at most "
+            f"{_MAX_HEADER_BYTES} are expected. Download it again."
+        )
     try:
         return load_file(path)
     except SafetensorError as error:

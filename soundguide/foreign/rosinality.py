@@ -111,11 +111,14 @@ def _count(names: dict[object, object], pattern: str) -> int:
 
 
 def _require_names(got: Set[object], wanted: Set[object], source: str) -> None:
-    wrong = [f"{name!r:.80} expected {'nothing, got a tensor' if name in got else 'a tensor, got nothing'}"
-             for name in sorted(map(str, got ^ wanted))]  # fmt: skip
+    wrong = sorted(map(str, got ^ wanted))
     if wrong:
+        told = [
+            f"{name!r:.80} expected {'a tensor, got nothing' if name in wanted else 'nothing, got one'}"
+            for name in wrong[:_NUM_SHOWN]
+        ]
         more = f"; and {len(wrong) - _NUM_SHOWN} more" if len(wrong) > _NUM_SHOWN else ""
-        raise InvalidCheckpoint(f"{source}: g_ema: {'; '.join(wrong[:_NUM_SHOWN])}{more}. {_REMEDY}")
+        raise InvalidCheckpoint(f"{source}: g_ema: {'; '.join(told)}{more}. {_REMEDY}")
 
 
 def _channel_multiplier(config: StyleGAN2Config) -> int | None:

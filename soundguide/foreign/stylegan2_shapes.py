@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 
+import torch
 from pydantic import ValidationError
 from torch import Tensor
 
 from soundguide.errors import InvalidCheckpoint
-from soundguide.foreign.imported import build
+from soundguide.foreign.imported import fit
+from soundguide.models.checkpoint import check_fit
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.models.stylegan2_layers import RESAMPLE_TAPS, resample_filter
 from soundguide.validation import describe
@@ -42,7 +44,11 @@ def build_stylegan2(
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, source)) from error
     config = _with_published_base(config, channels)
-    module = build(lambda: StyleGAN2(config), state, source=source)
+    # before anything of these sizes is made, for they came from the file
+    wanted = {name: torch.empty(shape, device="meta") for name, shape in stylegan2_shapes(config).items()}
+    check_fit(source, wanted, state, remedy="Name a file with a StyleGAN2.")
+    module = StyleGAN2(config)
+    fit(module, state, source=source)
     for name, value in module.named_buffers():
         if name.endswith("resample_filter") and not value.allclose(resample_filter(), atol=1e-6):
             raise InvalidCheckpoint(
@@ -50,6 +56,36 @@ def build_stylegan2(
                 "filter, as all published ones have, can be drawn with here."
             )
     return module
+
+
+def stylegan2_shapes(config: StyleGAN2Config) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of all weights of a generator, by name, without making it."""
+    w, filter_shape = config.w_dim, (len(RESAMPLE_TAPS),) * 2
+    shapes: dict[str, tuple[int, ...]] = {"mapping.w_avg": (w,)}
+    for index in range(config.mapping_layers):
+        shapes[f"mapping.fc{index}.weight"] = (w, w if index else config.z_dim)
+        shapes[f"mapping.fc{index}.bias"] = (w,)
+    before = 0
+    for size, width in zip(config.block_resolutions, config.block_channels, strict=True):
+        block = f"synthesis.b{size}"
+        shapes[f"{block}.resample_filter"] = filter_shape
+        layers = {"conv0": (before, width, 3), "conv1": (width, width, 3), "torgb": (width, 3, 1)}
+        if not before:
+            shapes[f"{block}.const"] = (width, size, size)
+            del layers["conv0"]
+        for name, (inputs, outputs, kernel) in layers.items():
+            layer = f"{block}.{name}"
+            shapes[f"{layer}.weight"] = (outputs, inputs, kernel, kernel)
+            shapes |= {
+                f"{layer}.bias": (outputs,),
+                f"{layer}.affine.weight": (inputs, w),
+                f"{layer}.affine.bias": (inputs,),
+            }
+            if name != "torgb":
+                shapes |= {f"{layer}.noise_const": (size, size), f"{layer}.noise_strength": ()}
+                shapes[f"{layer}.resample_filter"] = filter_shape
+        before = width
+    return shapes
 
 
 def _with_published_base(config: StyleGAN2Config, channels: Sequence[int]) -> StyleGAN2Config:

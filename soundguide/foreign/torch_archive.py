@@ -16,7 +16,7 @@ from soundguide.foreign.tensors import Storage, new_storage
 
 _PIECE = 4 * 2**20
 _ENCRYPTED = 0x1
-_ZIP_ERRORS = (zipfile.BadZipFile, NotImplementedError, ValueError, EOFError, OSError, RuntimeError, struct.error)
+_ZIP_ERRORS = (zipfile.BadZipFile, ValueError, EOFError, OSError, OverflowError, RuntimeError, struct.error)
 
 
 class _Piecewise:
@@ -91,7 +91,7 @@ class TorchArchive:
         if any(name.partition("/")[2] == "constants.pkl" for name in self._archive.namelist()):
             raise InvalidCheckpoint(
                 f"{self._meter.source}: a TorchScript archive, a program with weights in it, which is never run here. "
-                "For OpenAI's CLIP, import the same model through open_clip by its name with -quickgelu, tag openai."
+                "For OpenAI's CLIP, take the safetensors of the same model from open_clip, with -quickgelu in its name."
             )
 
     def _checked_entries(self) -> dict[str, zipfile.ZipInfo]:
