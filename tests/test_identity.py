@@ -187,5 +187,5 @@ def test_the_command_line_tells_the_measure_or_why_there_is_none(
 def test_a_model_that_knows_no_faces_is_refused(tiny_models: ManipulatorConfig) -> None:
     with pytest.raises(InvalidConfig, match="identity names a model of kind 'swin_audio'"):
         Manipulator(tiny_models.model_copy(update={"identity": tiny_models.audio}))
-    with pytest.raises(InvalidCheckpoint, match="no model here"):
+    with pytest.raises(InvalidCheckpoint, match="there is no model 'nowhere'"):
         Manipulator(tiny_models.model_copy(update={"identity": "nowhere"}))
