@@ -22,7 +22,7 @@ from soundguide.foreign.stylegan2_shapes import build_stylegan2
 _MAX_MODULES = 2000
 _MAX_TENSORS = 20_000
 _MAX_PATH_CHARS = 300
-_MAX_TOLD = 32
+_MAX_TOLD = 64
 _REMEDY = "Download the file again."
 
 State = dict[object, Any]
@@ -34,11 +34,11 @@ def read_nvidia(tree: object, source: str) -> Imported:
     Raises `InvalidCheckpoint` for one with labels, or built with options that ours does not have.
     """
     kind, options, tensors = nvidia_state(tree, source=source)
-    extra = {"layout": "nvidia", "options": _told(options)}
+    extra = {"layout": "nvidia", "options": options}
     if kind == "stylegan3":
         from soundguide.foreign.stylegan3_files import from_nvidia
 
-        module, config = from_nvidia(options, tensors)
+        module, config = from_nvidia(options, tensors, source=source)
         return Imported("generator", module, config, extra)
     states = dict(_module_states(_generator(tree, source), source))
     rate, clamp = _checked_options(options, states, source)
@@ -51,7 +51,8 @@ def read_nvidia(tree: object, source: str) -> Imported:
 def nvidia_state(tree: object, *, source: str) -> tuple[str, dict[str, Any], dict[str, Tensor]]:
     """Return what a generator is, the arguments it was constructed with, and its parameters and buffers by name.
 
-    The first is ``'stylegan2'`` or ``'stylegan3'``. Raises `InvalidCheckpoint` for a tree that holds neither.
+    The first is ``'stylegan2'`` or ``'stylegan3'``. Arguments come as JSON holds them, and are few and small, however
+    often those in the file contain each other. Raises `InvalidCheckpoint` for a tree that holds neither.
     """
     generator = _generator(tree, source)
     tensors: dict[str, Tensor] = {}
@@ -60,7 +61,7 @@ def nvidia_state(tree: object, *, source: str) -> tuple[str, dict[str, Any], dic
         tensors |= {f"{path}.{name}".lstrip("."): value for name, value in held.items() if isinstance(value, Tensor)}
         if len(tensors) > _MAX_TENSORS:
             raise InvalidCheckpoint(f"{source}: its generator has more than {_MAX_TENSORS} tensors. {_REMEDY}")
-    options = {name: value for name, value in _part(generator, "_init_kwargs", source).items() if isinstance(name, str)}
+    options: dict[str, Any] = _told(_part(generator, "_init_kwargs", source))
     if "synthesis.input.freqs" in tensors:
         return "stylegan3", options, tensors
     if "synthesis.b4.const" in tensors:
