@@ -39,8 +39,8 @@ from soundguide.evaluation.measures import (
 from soundguide.evaluation.plots import confusion_png, map_png
 from soundguide.evaluation.sound_sets import read_esc50, read_plain_sounds, read_urbansound8k
 from soundguide.models.checkpoint import load_model
-from soundguide.models.kinds import AUDIO_ENCODERS
 from soundguide.models.image_text import OpenClipEncoder
+from soundguide.models.kinds import AUDIO_ENCODERS
 from soundguide.models.manifest import MINIATURE, resolve_model
 from soundguide.models.protocols import AudioEncoder
 from soundguide.storage import Storage, join_uri

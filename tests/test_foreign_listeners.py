@@ -14,7 +14,8 @@ from soundguide.errors import InvalidAudio, InvalidConfig
 from soundguide.manipulator import Manipulator
 from soundguide.model_facts import read_model_facts
 from soundguide.models.audioclip import AudioClipConfig, AudioClipEncoder
-from soundguide.models.checkpoint import AudioConfig, AudioModel, save_model
+from soundguide.models.checkpoint import save_model
+from soundguide.models.kinds import AudioConfig, AudioModel
 from soundguide.models.lee_audio import LeeAudioConfig, LeeAudioEncoder
 from soundguide.models.wav2clip import Wav2ClipConfig, Wav2ClipEncoder
 from soundguide.world import World
