@@ -23,6 +23,7 @@ from job_metrics import ByteCount
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
 from soundguide.model_facts import ModelFacts, absolute_models, read_model_facts
+from soundguide.preset import apply_preset, load_preset
 from soundguide.records import STATUSES
 from soundguide.run_folder import Facts, RunFolder, describe_run, identify
 from soundguide.stages import EditFinisher, EditPreparer, SourceLimits
@@ -38,6 +39,9 @@ _USAGE = "python jobs/bulk_manipulate.py --manifest M --output O [--config F.yam
 class BulkConfig(RowJobConfig):
     manifest: Annotated[str, Field(description="CSV, JSON Lines or Parquet: id, audio, and image, seed or latent.")]
     output: Annotated[str, Field(description="Folder for results, pictures, run.json and index.html.")]
+    preset: Annotated[
+        str, Field(description="Models and settings of one domain: a preset's name, or a YAML file; all else wins.")
+    ] = ""
     edit: Annotated[EditSettings, Field(description="Settings of all edits; columns of the manifest win.")] = (
         EditSettings()
     )
@@ -139,10 +143,15 @@ def main(argv: Sequence[str]) -> int:
 
 
 def _place(config: BulkConfig) -> BulkConfig:
-    """Return the config with absolute folders, for actors may work in another; a submitted job must name them so."""
-    output = place_output(config.output)
-    manipulator = config.manipulator if is_submitted() else absolute_models(config.manipulator)
-    return config.model_copy(update={"output": output, "manipulator": manipulator})
+    """Return the config with what its preset sets, and with absolute folders, for actors may work in another.
+
+    A submitted job must name them so.
+    """
+    edit, manipulator = config.edit, config.manipulator
+    if config.preset:
+        edit, manipulator = apply_preset(load_preset(config.preset), edit, manipulator)
+    manipulator = manipulator if is_submitted() else absolute_models(manipulator)
+    return config.model_copy(update={"output": place_output(config.output), "edit": edit, "manipulator": manipulator})
 
 
 if __name__ == "__main__":

@@ -27,7 +27,8 @@ from soundguide.quarantine import Attempts, GuardedActor, GuardedStage, Refuse
 from soundguide.quiet import without_lines
 from soundguide.run_folder import RunFolder
 
-_BLOCKS_PER_ACTOR = 4  # at least, so that no actor idles while another works through its last block
+_BLOCKS_PER_ACTOR = 32  # at least: actors start and end at different times, and one must not hold another's work
+_LEAST_ROWS_PER_BLOCK = 4  # or an actor's calls together would not fill its slots
 LIGHT_CPUS = 0.5  # CPUs that a reading, preparing or finishing task asks for; less would start too many processes
 _BESIDE = 2.0  # CPUs to keep free of actors: the filter of finished ids asks for one, the repartition for another
 _MOST_PER_CORE = 2  # CPUs that actors of a private Ray may ask for, for each that there is
@@ -154,7 +155,7 @@ def stream_rows(
         measured = partial(job_metrics.MeasuredActor, work, stages.program)
         arguments = [measured, stages.refuse_prepared, attempts, calls_per_actor]
     rows_per_block = pool.rows_per_block or max(
-        1, min(max_rows_per_block, num_rows // (pool.num_actors * _BLOCKS_PER_ACTOR))
+        _LEAST_ROWS_PER_BLOCK, min(max_rows_per_block, num_rows // (pool.num_actors * _BLOCKS_PER_ACTOR))
     )
     filesystem, manifest = folder.storage.arrow_filesystem(folder.manifest_uri)
     _, results = folder.storage.arrow_filesystem(folder.results_uri)
@@ -183,7 +184,12 @@ def stream_rows(
             num_cpus=pool.cpus_per_actor,
             num_gpus=pool.gpus_per_actor,
             label_selector=pool.label_selector or None,
-            compute=ray.data.ActorPoolStrategy(size=pool.num_actors, max_concurrent_calls_per_actor=calls_per_actor),
+            compute=ray.data.ActorPoolStrategy(
+                size=pool.num_actors,
+                max_concurrent_calls_per_actor=calls_per_actor,
+                # one more waits beside the actor; by default as many as it works on, which the last actor would miss
+                max_tasks_in_flight_per_actor=calls_per_actor + 1,
+            ),
             **blocks,
         )
     )

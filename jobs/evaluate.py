@@ -38,10 +38,11 @@ from soundguide.evaluation.measures import (
 )
 from soundguide.evaluation.plots import confusion_png, map_png
 from soundguide.evaluation.sound_sets import read_esc50, read_plain_sounds, read_urbansound8k
-from soundguide.models.audio_encoder import SwinAudioEncoder
 from soundguide.models.checkpoint import load_model
 from soundguide.models.image_text import OpenClipEncoder
+from soundguide.models.kinds import AUDIO_ENCODERS
 from soundguide.models.manifest import MINIATURE, resolve_model
+from soundguide.models.protocols import AudioEncoder
 from soundguide.storage import Storage, join_uri
 from soundguide.world import device_name
 
@@ -150,11 +151,11 @@ def main(argv: Sequence[str]) -> int:
     return run_job(run, EvaluateConfig, argv, usage=_USAGE, description=str(__doc__))
 
 
-def _models(config: EvaluateConfig) -> tuple[SwinAudioEncoder, OpenClipEncoder, dict[str, str]]:
+def _models(config: EvaluateConfig) -> tuple[AudioEncoder, OpenClipEncoder, dict[str, str]]:
     device = torch.device(device_name(config.device))
     audio = load_model(resolve_model(config.audio, "audio"), device=device)
     text = load_model(resolve_model(config.image_text, "image_text"), device=device)
-    if not isinstance(audio.module, SwinAudioEncoder) or not isinstance(text.module, OpenClipEncoder):
+    if not isinstance(audio.module, AUDIO_ENCODERS) or not isinstance(text.module, OpenClipEncoder):
         raise InvalidConfig(
             f"audio is of kind {audio.config.kind!r} and image_text of {text.config.kind!r}. Name a sound encoder and "
             "an image-text encoder"

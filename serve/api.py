@@ -5,9 +5,9 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.cors import CORSMiddleware
 from fastapi.responses import FileResponse, JSONResponse, Response
@@ -15,16 +15,16 @@ from starlette.exceptions import HTTPException
 from starlette.staticfiles import StaticFiles
 
 from serve.edit_routes import Board, edit_routes
+from serve.forms import ABOUT_PRESET
 from serve.guard import Guard, kind_of_status, request_id
 from serve.live_edits import TooManyEdits
+from serve.offers import Offers
 from serve.replies import ErrorReply, error_content, error_reply
 from serve.settings import ServeSettings
-from serve.sound_routes import SAMPLES, Engine, sound_routes
-from serve.uploads import Desk
+from serve.sound_routes import SAMPLES, sound_routes
 from soundguide import __version__
 from soundguide.config import EditSettings
 from soundguide.errors import SoundGuideError
-from soundguide.model_facts import ModelFacts
 
 logger = logging.getLogger(__name__)
 
@@ -37,8 +37,7 @@ Check = Callable[[], Awaitable[None]]
 
 def build_api(
     board: Board,
-    engine: Engine,
-    facts: ModelFacts,
+    offers: Offers,
     settings: ServeSettings,
     ready: Check,
     *,
@@ -48,15 +47,13 @@ def build_api(
     api = FastAPI(
         title="SoundGuide",
         version=__version__,
-        description="Edit pictures with sounds.",
+        description=" ".join(["Edit pictures with sounds.", *(f"Preset: {name}." for name in offers.names)]),
         docs_url=None,  # its page would come from another server
         redoc_url=None,
     )
-    models = dict(facts.digests)
-    desk = Desk(facts, settings.edit, settings.limits)
-    api.include_router(edit_routes(board, desk, settings.limits, models))
-    api.include_router(sound_routes(engine, desk, models))
-    _add_own_routes(api, facts, settings, ready)
+    api.include_router(edit_routes(board, offers, settings.limits))
+    api.include_router(sound_routes(offers))
+    _add_own_routes(api, offers, settings, ready)
     _add_errors(api)
     api.mount("/studio", StaticFiles(directory=_STUDIO))
     api.add_middleware(
@@ -72,7 +69,7 @@ def build_api(
     return api
 
 
-def _add_own_routes(api: FastAPI, facts: ModelFacts, settings: ServeSettings, ready: Check) -> None:
+def _add_own_routes(api: FastAPI, offers: Offers, settings: ServeSettings, ready: Check) -> None:
     @api.get("/", include_in_schema=False)
     def studio() -> FileResponse:
         return FileResponse(_STUDIO / "index.html")
@@ -87,13 +84,18 @@ def _add_own_routes(api: FastAPI, facts: ModelFacts, settings: ServeSettings, re
         return {"status": "ready"}
 
     @api.get("/v1/models", tags=["models"], summary="The models, and what may be asked of them")
-    def models() -> dict[str, Any]:
-        schema = EditSettings.model_json_schema()["properties"]
-        defaults = settings.edit.model_dump(mode="json")
+    def models(preset: Annotated[str, Query(description=ABOUT_PRESET)] = "") -> dict[str, Any]:
+        offer = offers.find(preset)
+        facts, schema = offer.facts, EditSettings.model_json_schema()["properties"]
+        defaults = offer.preset.edit.model_dump(mode="json")
         return {
             "version": __version__,
+            "preset": offer.preset.name,
+            "presets": offers.summary(),
             "models": dict(facts.digests),
             "resolution": facts.resolution,
+            "height": facts.height,
+            "width": facts.width,
             "num_ws": facts.num_ws,
             "sample_rate": facts.sample_rate,
             "settings": {name: {**schema[name], "default": defaults[name]} for name in schema},

@@ -2,6 +2,7 @@
 
 Three deployments. *Ingress* speaks HTTP, checks and decodes. *Board*, one process, knows every edit in flight, so that
 any ingress can watch, re-attach or cancel. *Manipulator* holds the models; edits join its running batch between steps.
+Where there are presets, each has a *Manipulator-NAME* of its own.
 """
 
 from __future__ import annotations
@@ -22,12 +23,14 @@ from ray.util.metrics import Counter, Gauge, Histogram
 from serve.api import build_api
 from serve.engine import Engine
 from serve.live_edits import Event, LiveEdits, LiveLimits, Terms, Unavailable
+from serve.offers import Offers, make_offer, offered_presets
 from serve.remote import Remote, answering, streaming
 from serve.settings import ServeSettings
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, SoundGuideError
 from soundguide.images import Pixels
-from soundguide.model_facts import absolute_models, read_model_facts
+from soundguide.model_facts import read_model_facts
+from soundguide.preset import Preset
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.slot_gauges import SLOT_GAUGES, TAG_KEYS, slot_values
 from soundguide.validation import describe
@@ -47,12 +50,14 @@ def build(args: dict[str, Any] | ServeSettings | None = None) -> Application:
     except ValidationError as error:
         raise InvalidConfig(describe(error, "args", of=ServeSettings)) from error
     token = settings.token or os.environ.get("SOUNDGUIDE_TOKEN", "")
-    settings = settings.model_copy(update={"token": token, "manipulator": absolute_models(settings.manipulator)})
-    read_model_facts(settings.manipulator)  # missing models are told here, not by a replica's log
+    settings = settings.model_copy(update={"token": token})
+    presets = offered_presets(settings)
+    for preset in presets:
+        read_model_facts(preset.manipulator)  # missing models are told here, not by a replica's log
     replicas, limits = settings.replicas, settings.limits
     drain = limits.max_deadline_seconds + DRAIN_SECONDS
     calls = limits.max_edits + _INGRESS_CALLS
-    manipulator = ManipulatorReplica.options(
+    each = ManipulatorReplica.options(
         max_ongoing_requests=calls,
         ray_actor_options={"num_cpus": replicas.cpus, "num_gpus": replicas.gpus},
         graceful_shutdown_timeout_s=drain,
@@ -64,13 +69,18 @@ def build(args: dict[str, Any] | ServeSettings | None = None) -> Application:
             downscale_delay_s=replicas.idle_seconds,
             policy=AutoscalingPolicy(policy_function=replicas_for_slots_wanted),
         ),
-    ).bind(settings.manipulator)
+    )
+    name = str(each.name)
+    manipulators = {
+        preset.name: each.options(name=f"{name}-{preset.name}" if preset.name else name).bind(preset.manipulator)
+        for preset in presets
+    }
     board = BoardReplica.options(
         max_ongoing_requests=4 * calls * replicas.num_ingress, graceful_shutdown_timeout_s=drain
-    ).bind(manipulator, limits.live)
+    ).bind(manipulators, limits.live)
     return Ingress.options(
         num_replicas=replicas.num_ingress, max_ongoing_requests=calls, graceful_shutdown_timeout_s=drain
-    ).bind(board, manipulator, settings)
+    ).bind(board, manipulators, presets, settings)
 
 
 def replicas_for_slots_wanted(context: Any) -> tuple[int, dict[str, Any]]:
@@ -123,8 +133,8 @@ class ManipulatorReplica:
 class BoardReplica:
     """The one process that knows all edits in flight."""
 
-    def __init__(self, manipulator: DeploymentHandle, limits: LiveLimits) -> None:
-        self._manipulator = Remote(manipulator)
+    def __init__(self, manipulators: dict[str, DeploymentHandle], limits: LiveLimits) -> None:
+        self._manipulators = {preset: Remote(handle) for preset, handle in manipulators.items()}
         self._ended = Counter("soundguide_edits", description="Edits by outcome.", tag_keys=("outcome",))
         self._seconds = Histogram(
             "soundguide_edit_seconds",
@@ -134,8 +144,10 @@ class BoardReplica:
         self._running = Gauge("soundguide_edits_running", description="Edits that run or wait.")
         self._live = LiveEdits(self._run, limits, on_end=self._measure)
 
-    def _run(self, edit: PreparedEdit, preview_every: int) -> AsyncGenerator[Progress | ManipulatedEdit, None]:
-        return self._manipulator.stream("run", edit, preview_every)
+    def _run(
+        self, edit: PreparedEdit, preview_every: int, preset: str
+    ) -> AsyncGenerator[Progress | ManipulatedEdit, None]:
+        return self._manipulators[preset].stream("run", edit, preview_every)
 
     async def edit(self, edit: PreparedEdit, terms: Terms) -> AsyncGenerator[Event | SoundGuideError, None]:
         async for item in streaming(self._live.edit(edit, terms)):
@@ -167,17 +179,33 @@ class BoardReplica:
 class Ingress:
     """Speaks HTTP. Holds no model."""
 
-    def __init__(self, board: DeploymentHandle, manipulator: DeploymentHandle, settings: ServeSettings) -> None:
-        self._board, self._engine, self._settings = Remote(board), Remote(manipulator), settings
+    def __init__(
+        self,
+        board: DeploymentHandle,
+        manipulators: dict[str, DeploymentHandle],
+        presets: tuple[Preset, ...],
+        settings: ServeSettings,
+    ) -> None:
+        self._board, self._presets, self._settings = Remote(board), presets, settings
+        self._engines = {preset: Remote(handle) for preset, handle in manipulators.items()}
 
     def __serve_build_asgi_app__(self) -> Any:  # noqa: PLW3201 - the name that Ray Serve looks for
-        facts = read_model_facts(self._settings.manipulator)
-        board, engine = _RemoteBoard(self._board), _RemoteEngine(self._engine)
-        return build_api(board, engine, facts, self._settings, self._ready, labels_replies=False)
+        offers = [
+            make_offer(
+                preset,
+                read_model_facts(preset.manipulator),
+                _RemoteEngine(self._engines[preset.name]),
+                self._settings.limits,
+            )
+            for preset in self._presets
+        ]
+        board = _RemoteBoard(self._board)
+        return build_api(board, Offers(offers), self._settings, self._ready, labels_replies=False)
 
     async def _ready(self) -> None:
+        pings = [engine.call("ping") for engine in self._engines.values()]
         try:
-            await asyncio.wait_for(self._engine.call("ping"), READY_SECONDS)
+            await asyncio.wait_for(asyncio.gather(*pings), READY_SECONDS)
         except TimeoutError as error:
             raise Unavailable("no process that edits answers: it starts, or is being replaced. Ask again") from error
 

@@ -10,9 +10,10 @@ from typing import Annotated, Any, Protocol
 from fastapi import APIRouter, Depends, File, Form, Header, Request, UploadFile
 from fastapi.responses import JSONResponse, Response, StreamingResponse
 
-from serve.forms import EVENTS, JSON, PNG, only_fields, wanted_form
+from serve.forms import ABOUT_PRESET, EVENTS, JSON, PNG, only_fields, wanted_form
 from serve.guard import request_id
 from serve.live_edits import Event, Terms
+from serve.offers import Offers
 from serve.replies import (
     Digests,
     ErrorReply,
@@ -24,7 +25,7 @@ from serve.replies import (
     result_of,
 )
 from serve.settings import ServiceLimits
-from serve.uploads import Desk, Uploads
+from serve.uploads import Uploads
 from soundguide.records import EditResult, PreparedEdit
 
 _ERRORS: dict[int | str, dict[str, Any]] = {
@@ -53,7 +54,7 @@ class Board(Protocol):
     async def cancel(self, id: str) -> bool: ...
 
 
-def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests) -> APIRouter:
+def edit_routes(board: Board, offers: Offers, limits: ServiceLimits) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1/edits", responses=_ERRORS, tags=["edits"])
 
@@ -62,7 +63,7 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
         response_model=EditResult,
         responses=_CONTENT,
         summary="Edit a picture with a sound",
-        dependencies=[Depends(only_fields("audio", "image", "latent", "seed", "settings"))],
+        dependencies=[Depends(only_fields("audio", "image", "latent", "seed", "settings", "preset"))],
     )
     async def begin(
         request: Request,
@@ -73,6 +74,7 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
         settings: Annotated[
             str, Form(description="JSON: any edit setting (see /v1/models), `text`, `mix`, and `deadline_s`.")
         ] = "{}",
+        preset: Annotated[str, Form(description=ABOUT_PRESET)] = "",
         idempotency_key: Annotated[
             str, Header(max_length=255, description="The same key with the same request is one edit.")
         ] = "",
@@ -82,20 +84,22 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
         `Accept: image/png` gives the picture, `text/event-stream` its news while it changes, JSON the result.
         """
         form = wanted_form(request)
-        asked = await desk.read_edit(Uploads(audio, image, latent), seed, settings)
+        offer = offers.find(preset)
+        asked = await offer.desk.read_edit(Uploads(audio, image, latent), seed, settings)
         streams = form == EVENTS
         terms = Terms(
             deadline_seconds=asked.deadline_seconds,
             preview_every=limits.preview_every if streams else 0,
+            preset=offer.preset.name,
             key=idempotency_key,
-            fingerprint=asked.fingerprint,
+            fingerprint=f"{offer.preset.name} {asked.fingerprint}",
             stay_seconds=limits.stay_seconds if streams else 0.0,
         )
         events = board.edit(asked.edit, terms)
         if not streams:
-            return await _until_left(request, _outcome(request, form, events, models))
+            return await _until_left(request, _outcome(request, form, events, offer.digests))
         begun = await anext(events)
-        return _stream(request, begun, _after(begun, events), models)
+        return _stream(request, begun, _after(begun, events), offer.digests)
 
     @routes.get("/{id}", response_model=EditResult, responses=_CONTENT, summary="Ask for an edit, or watch it again")
     async def find(
@@ -106,6 +110,7 @@ def edit_routes(board: Board, desk: Desk, limits: ServiceLimits, models: Digests
         """Give its result or picture, 202 with its progress while it runs, or its events after `Last-Event-ID`."""
         form = wanted_form(request)
         begun, last = await board.ends(id)
+        models = offers.find(begun.preset).digests
         if form == EVENTS:
             after = int(last_event_id) if last_event_id.isascii() and last_event_id.isdigit() else -1
             events = board.watch(id, after=min(after, 2**31), stay_seconds=limits.stay_seconds)

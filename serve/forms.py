@@ -11,6 +11,7 @@ from soundguide.config import EditSettings
 from soundguide.errors import InvalidSettings
 
 JSON, PNG, EVENTS = "application/json", "image/png", "text/event-stream"
+ABOUT_PRESET = "Whose models: the name of a preset of /v1/models; empty: its first."
 _FORMS = ("multipart/form-data", "application/x-www-form-urlencoded")
 
 

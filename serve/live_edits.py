@@ -21,10 +21,10 @@ from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 logger = logging.getLogger(__name__)
 
 Kind = Literal["begun", "progress", "result", "error"]
-RunEdit = Callable[[PreparedEdit, int], AsyncGenerator[Progress | ManipulatedEdit, None]]
+RunEdit = Callable[[PreparedEdit, int, str], AsyncGenerator[Progress | ManipulatedEdit, None]]
 """Does one edit, yielding news of it (with a preview every so many steps; 0: never) and at last the edit itself.
 
-Closing it frees its slot."""
+The text is the preset whose models do it; empty where there are none. Closing it frees its slot."""
 
 
 class TooManyEdits(SoundGuideError):
@@ -57,8 +57,9 @@ _WORTH_A_RETRY = (Unavailable.__name__, "Cancelled")
 class Event:
     """One piece of news of the edit ``id``, numbered from 0.
 
-    The first is "begun", with the edit as it was ``prepared``, without sound and photo; then ``progress`` of kind
-    "progress"; at last ``edit`` of kind "result", or ``error`` and its ``error_kind`` of kind "error".
+    The first is "begun", with its ``preset`` and the edit as it was ``prepared``, without sound and photo; then
+    ``progress`` of kind "progress"; at last ``edit`` of kind "result", or ``error`` and its ``error_kind`` of kind
+    "error".
     """
 
     id: str
@@ -69,6 +70,7 @@ class Event:
     edit: ManipulatedEdit | None = None
     error: str = ""
     error_kind: str = ""
+    preset: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,13 +87,15 @@ class LiveLimits:
 class Terms:
     """How an edit is done and watched.
 
-    After ``deadline_seconds`` it ends with an error. ``preview_every``: steps between pictures, 0 for none. The same
-    ``key`` with the same ``fingerprint`` (a hash of the whole request) is the same edit. When the last watcher leaves
-    before the end, the edit goes on for ``stay_seconds``, in which one may come back.
+    After ``deadline_seconds`` it ends with an error. ``preview_every``: steps between pictures, 0 for none. ``preset``:
+    whose models do it; empty where the service has none. The same ``key`` with the same ``fingerprint`` (a hash of the
+    whole request) is the same edit. When the last watcher leaves before the end, the edit goes on for
+    ``stay_seconds``, in which one may come back.
     """
 
     deadline_seconds: float
     preview_every: int = 0
+    preset: str = ""
     key: str = ""
     fingerprint: str = ""
     stay_seconds: float = 0.0
@@ -212,7 +216,8 @@ class LiveEdits:
                 self.limits.retry_seconds,
             )
         id = secrets.token_urlsafe(16)
-        live = _Live(id, terms, [Event(id, 0, "begun", prepared=replace(edit, sound=b"", photo=None, latent=None))])
+        light = replace(edit, sound=b"", photo=None, latent=None)
+        live = _Live(id, terms, [Event(id, 0, "begun", prepared=light, preset=terms.preset)])
         self._live[id] = live
         if terms.key:
             self._by_key[terms.key] = id
@@ -261,7 +266,7 @@ class LiveEdits:
                 self._forget(old)
 
     async def _follow(self, live: _Live, edit: PreparedEdit) -> None:
-        async with aclosing(self._run(edit, live.terms.preview_every)) as news:
+        async with aclosing(self._run(edit, live.terms.preview_every, live.terms.preset)) as news:
             async for item in news:
                 if isinstance(item, Progress):
                     await self._tell(live, "progress", progress=item)

@@ -45,12 +45,17 @@ class RunConfig(CommandConfig, ServeSettings):
     metrics_port: Annotated[int, Field(ge=0, le=65535, description="Port of the metrics; 0: any that is free.")] = 0
 
     @property
+    def num_manipulators(self) -> int:
+        """How many processes may edit: each preset has its own."""
+        return self.replicas.max_manipulators * max(1, len(self.presets))
+
+    @property
     def settings(self) -> ServeSettings:
         """What the application is built from; processes that edit share this machine's cores."""
         settings = ServeSettings(**{name: getattr(self, name) for name in ServeSettings.model_fields})
         if settings.manipulator.num_threads:
             return settings
-        threads = max(1, (os.cpu_count() or 1) // self.replicas.max_manipulators)
+        threads = max(1, (os.cpu_count() or 1) // self.num_manipulators)
         manipulator = settings.manipulator.model_copy(update={"num_threads": threads})
         return settings.model_copy(update={"manipulator": manipulator})
 
@@ -70,7 +75,7 @@ def run(config: RunConfig, console: Console) -> None:
         application = build(config.settings)
         folder = tempfile.mkdtemp(prefix="sg-serve-", dir="/tmp")
         replicas = config.replicas
-        cpus = _BESIDE_CPUS + replicas.num_ingress + replicas.max_manipulators * max(1, round(replicas.cpus))
+        cpus = _BESIDE_CPUS + replicas.num_ingress + config.num_manipulators * max(1, round(replicas.cpus))
         with without_lines(LOG_LEVEL_NOTE):
             ray.init(
                 address="local",

@@ -53,8 +53,19 @@ class ServiceLimits(Frozen):
 class ServeSettings(Frozen):
     """The arguments of `serve.app:build`."""
 
-    manipulator: Annotated[ManipulatorConfig, Field(description="Models, device and slots.")] = ManipulatorConfig()
-    edit: Annotated[EditSettings, Field(description="Settings of edits; requests override them.")] = EditSettings()
+    presets: Annotated[
+        tuple[str, ...],
+        Field(
+            description="Presets to serve, names or YAML files, each by processes of its own; a request chooses one, "
+            "the first by default. None: the models below."
+        ),
+    ] = ()
+    manipulator: Annotated[ManipulatorConfig, Field(description="Models, device and slots; wins over presets.")] = (
+        ManipulatorConfig()
+    )
+    edit: Annotated[EditSettings, Field(description="Settings of edits, over presets; requests override them.")] = (
+        EditSettings()
+    )
     replicas: Annotated[ReplicaSettings, Field(description="Processes.")] = ReplicaSettings()
     limits: Annotated[ServiceLimits, Field(description="Limits.")] = ServiceLimits()
     token: Annotated[

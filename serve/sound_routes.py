@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Depends, File, Form, Path, Query, UploadFile
 from fastapi.responses import Response
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from serve.forms import only_fields
-from serve.replies import Digests, ErrorReply
-from serve.uploads import Desk
+from serve.forms import ABOUT_PRESET, only_fields
+from serve.offers import Offers
+from serve.replies import ErrorReply
 from soundguide.audio.decode import encode_flac
 from soundguide.errors import InvalidSettings
-from soundguide.images import Pixels, encode_png
+from soundguide.images import encode_png
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
 from soundguide.sheet_media import RATE_HZ, data_uri, spectrogram_png
@@ -29,16 +28,6 @@ _SAMPLE_SECONDS, _SAMPLE_INTENSITY = 6.0, 0.95
 _NUM_PEAKS = 240
 SAMPLES = {label.replace(" ", "-"): label for label in LABELS}
 """Names of the sounds that the package synthesises, by label."""
-
-
-class Engine(Protocol):
-    """What the models are asked: `serve.engine.Engine`, here or in another process."""
-
-    async def embed(self, sound: bytes, text: str, photo: Pixels | None) -> NDArray[np.float32]: ...
-
-    async def listen(self, sound: bytes, num: int) -> tuple[tuple[str, float], ...]: ...
-
-    async def draw(self, seed: int, truncation_psi: float) -> Pixels: ...
 
 
 class Heard(BaseModel):
@@ -67,7 +56,7 @@ class Embedding(BaseModel):
     model: str
 
 
-def sound_routes(engine: Engine, desk: Desk, models: Digests) -> APIRouter:
+def sound_routes(offers: Offers) -> APIRouter:
     """Return the routes."""
     routes = APIRouter(prefix="/v1", responses=_ERRORS)
 
@@ -76,15 +65,17 @@ def sound_routes(engine: Engine, desk: Desk, models: Digests) -> APIRouter:
         response_model=Listening,
         tags=["sounds"],
         summary="Hear what the encoder hears",
-        dependencies=[Depends(only_fields("audio", "top"))],
+        dependencies=[Depends(only_fields("audio", "top", "preset"))],
     )
     async def listen(
         audio: Annotated[UploadFile, File(description="Sound file.")],
         top: Annotated[int, Form(ge=1, le=1000, description="How many labels.")] = 5,
+        preset: Annotated[str, Form(description=ABOUT_PRESET)] = "",
     ) -> Listening:
         """Give the likeliest labels of a sound, best first, its waveform and its spectrogram."""
-        data, waveform = await desk.read_sound(audio)
-        heard = await engine.listen(data, top)
+        offer = offers.find(preset)
+        data, waveform = await offer.desk.read_sound(audio)
+        heard = await offer.engine.listen(data, top)
         parts = np.array_split(np.abs(waveform), _NUM_PEAKS)
         return Listening(
             labels=[Heard(label=label, probability=probability) for label, probability in heard],
@@ -98,21 +89,23 @@ def sound_routes(engine: Engine, desk: Desk, models: Digests) -> APIRouter:
         response_model=Embedding,
         tags=["sounds"],
         summary="Embed a sound, text or picture",
-        dependencies=[Depends(only_fields("audio", "image", "text"))],
+        dependencies=[Depends(only_fields("audio", "image", "text", "preset"))],
     )
     async def embed(
         audio: Annotated[UploadFile | None, File(description="Sound file.")] = None,
         image: Annotated[UploadFile | None, File(description="Picture file.")] = None,
         text: Annotated[str, Form(max_length=2000, description="Any words.")] = "",
+        preset: Annotated[str, Form(description=ABOUT_PRESET)] = "",
     ) -> Embedding:
         """Send one of `audio`, `image` and `text`."""
         given = [name for name, there in (("audio", audio), ("image", image), ("text", text)) if there]
         if len(given) != 1:
             raise InvalidSettings(f"got {' and '.join(given) or 'nothing'} to embed. Send one of audio, image and text")
-        sound = (await desk.read_sound(audio))[0] if audio else b""
-        photo = await desk.read_photo(image) if image else None
-        found = await engine.embed(sound, text, photo)
-        model = models["audio" if audio else "image_text"]
+        offer = offers.find(preset)
+        sound = (await offer.desk.read_sound(audio))[0] if audio else b""
+        photo = await offer.desk.read_photo(image) if image else None
+        found = await offer.engine.embed(sound, text, photo)
+        model = offer.digests["audio" if audio else "image_text"]
         return Embedding(embedding=[float(value) for value in found], model=model)
 
     @routes.get("/samples/{name}", response_class=Response, tags=["sounds"], summary="A sound to try")
@@ -125,10 +118,15 @@ def sound_routes(engine: Engine, desk: Desk, models: Digests) -> APIRouter:
     @routes.get("/pictures/{seed}", response_class=Response, tags=["pictures"], summary="The picture of a seed")
     async def picture(
         seed: Annotated[int, Path(ge=0, lt=2**63)],
-        truncation_psi: Annotated[float, Query(ge=0, le=2, allow_inf_nan=False)] = 1.0,
+        truncation_psi: Annotated[
+            float | None, Query(ge=0, le=2, allow_inf_nan=False, description="Not given: as edits have it.")
+        ] = None,
+        preset: Annotated[str, Query(description=ABOUT_PRESET)] = "",
     ) -> Response:
         """Give the picture from which an edit of this seed starts, as PNG."""
-        png = encode_png(await engine.draw(seed, truncation_psi))
+        offer = offers.find(preset)
+        psi = offer.preset.edit.truncation_psi if truncation_psi is None else truncation_psi
+        png = encode_png(await offer.engine.draw(seed, psi))
         return Response(png, media_type="image/png", headers={"Cache-Control": "max-age=3600"})
 
     return routes

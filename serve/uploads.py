@@ -17,7 +17,7 @@ from serve.settings import ServiceLimits
 from soundguide.audio.decode import Samples, decode_audio
 from soundguide.config import EditSettings
 from soundguide.errors import InvalidAudio, InvalidImage, InvalidSettings
-from soundguide.images import Pixels, decode_image
+from soundguide.images import Pixels, decode_to_size
 from soundguide.latents import MAX_LATENT_MIB
 from soundguide.model_facts import ModelFacts
 from soundguide.records import PreparedEdit
@@ -87,8 +87,8 @@ class Desk:
     async def read_photo(self, image: UploadFile) -> Pixels:
         """Return a picture as the generator takes it. Raises `InvalidImage` or `Unsupported`."""
         data = await self._bytes(image, "image") or b""
-        limits = self._limits.sources.image
-        return await self._aside(lambda: decode_image(data, resolution=self._facts.resolution, limits=limits))
+        limits, facts = self._limits.sources.image, self._facts
+        return await self._aside(lambda: decode_to_size(data, height=facts.height, width=facts.width, limits=limits))
 
     def _read_settings(self, text: str) -> tuple[EditSettings, float]:
         try:
@@ -108,7 +108,7 @@ class Desk:
                 raise InvalidSettings(
                     f"{name} is {steps}; this service takes {self._limits.max_steps} at most. Lower it"
                 )
-        if settings.lambda_id > 0:
+        if settings.lambda_id > 0 and "identity" not in dict(self._facts.digests):
             raise InvalidSettings("lambda_id is above 0, but this service has no identity encoder. Leave it at 0")
         return settings, float(deadline)
 

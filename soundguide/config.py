@@ -100,13 +100,16 @@ class EditSettings(Frozen):
     truncation_psi: Annotated[
         float, Field(ge=0, le=2, description="Truncation of seeds: 1 none, 0 the mean picture.")
     ] = 1.0
-    inversion_steps: Annotated[int, Field(ge=0, le=10_000, description="Steps to find the code of a photo.")] = 200
+    inversion_steps: Annotated[
+        int,
+        Field(ge=0, le=10_000, description="Steps to find the code of a photo; 0: an inversion encoder's, as it is."),
+    ] = 200
     inversion_reg: Annotated[
         float,
         Field(
             ge=0,
-            description="Weight of the distance to the generator's own pictures meanwhile: a lower one copies a photo "
-            "more closely, a higher one gives what can be edited.",
+            description="Weight of the distance to where that began, a picture of the generator's own or an inversion "
+            "encoder's code: a lower one copies a photo more closely, a higher one gives what can be edited.",
         ),
     ] = 0.004
     view_seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the random views of this edit.")] = 0
@@ -126,9 +129,14 @@ class EditSettings(Frozen):
         return self
 
     def override(self, values: dict[str, Any]) -> EditSettings:
-        """Return these settings with some fields replaced; raise `InvalidSettings` naming field, value and rule."""
+        """Return these settings with some fields replaced; raise `InvalidSettings` naming field, value and rule.
+
+        A `mix` that comes without `mix_layers` replaces these too: it would change nothing where they name all layers.
+        What neither these settings nor ``values`` name stays unset.
+        """
+        ranges = {"mix_layers": ""} if "mix" in values else {}
         try:
-            return EditSettings.model_validate({**self.model_dump(), **values})
+            return EditSettings.model_validate({**self.model_dump(exclude_unset=True), **ranges, **values})
         except ValidationError as error:
             raise InvalidSettings(describe(error, "settings", of=EditSettings)) from error
 
@@ -160,17 +168,23 @@ def require_layers(spec: str, num_ws: int) -> None:
 
 
 class ManipulatorConfig(Frozen):
-    """The models of one world and how the optimiser runs; a model is a folder, or `miniature`."""
+    """The models of one world and how the optimiser runs; a model is a name, a folder, or `miniature`."""
 
-    generator: Annotated[str, Field(description="Generator: a model folder, on s3:// too, or 'miniature'.")] = (
+    generator: Annotated[
+        str, Field(description="Generator: an imported model's name, a model folder (s3:// too), or 'miniature'.")
+    ] = "miniature"
+    image_text: Annotated[
+        str, Field(description="Image and text encoder: a name or folder (s3:// too), or 'miniature'.")
+    ] = "miniature"
+    audio: Annotated[str, Field(description="Sound encoder: a name or folder (s3:// too), or 'miniature'.")] = (
         "miniature"
     )
-    image_text: Annotated[
-        str, Field(description="Image and text encoder: a model folder (s3:// too), or 'miniature'.")
-    ] = "miniature"
-    audio: Annotated[str, Field(description="Sound encoder: a model folder (s3:// too), or 'miniature'.")] = "miniature"
     identity: Annotated[
-        str, Field(description="Identity encoder for lambda_id > 0: a model folder; empty for none.")
+        str,
+        Field(description="Face encoder for lambda_id > 0 and the results' measure: a name or folder; empty: none."),
+    ] = ""
+    inverter: Annotated[
+        str, Field(description="Inversion encoder: a name or folder; empty: find codes by optimisation alone.")
     ] = ""
     labels: Annotated[
         tuple[str, ...],

@@ -35,10 +35,15 @@ _DEFAULT_LIMITS = ImageLimits()
 
 
 def decode_image(data: bytes, *, resolution: int, limits: ImageLimits = _DEFAULT_LIMITS) -> Pixels:
-    """Decode a picture to ``[resolution, resolution, 3]`` uint8 RGB: upright, the centre square, Lanczos-resized.
+    """Decode a picture to ``[resolution, resolution, 3]`` uint8 RGB, as `decode_to_size` does: the centre square."""
+    return decode_to_size(data, height=resolution, width=resolution, limits=limits)
 
-    Reads PNG, JPEG, WebP, BMP, GIF (first frame), TIFF and PPM. EXIF orientation is applied, transparency is laid over
-    white. Size limits are checked on the header, before any pixel is decoded.
+
+def decode_to_size(data: bytes, *, height: int, width: int, limits: ImageLimits = _DEFAULT_LIMITS) -> Pixels:
+    """Decode a picture to ``[height, width, 3]`` uint8 RGB: upright, the largest part of that shape in the middle.
+
+    Resized by Lanczos. Reads PNG, JPEG, WebP, BMP, GIF (first frame), TIFF and PPM. EXIF orientation is applied,
+    transparency is laid over white. Size limits are checked on the header, before any pixel is decoded.
 
     Raises:
         InvalidImage: the bytes are empty, no picture, damaged, or outside `limits`.
@@ -50,10 +55,12 @@ def decode_image(data: bytes, *, resolution: int, limits: ImageLimits = _DEFAULT
         raise
     except (*_DAMAGE, Image.DecompressionBombError) as exc:
         raise InvalidImage(f"the {image.format} picture is damaged or cut short ({exc}); export it again") from exc
-    side = min(rgb.size)
-    left, top = (rgb.width - side) // 2, (rgb.height - side) // 2
-    square = rgb.crop((left, top, left + side, top + side))
-    return np.array(square.resize((resolution, resolution), Image.Resampling.LANCZOS), dtype=np.uint8)
+    # whole pixels, at least one, of the shape that is asked for
+    across = max(1, min(rgb.width, round(rgb.height * width / height)))
+    down = max(1, min(rgb.height, round(rgb.width * height / width)))
+    left, top = (rgb.width - across) // 2, (rgb.height - down) // 2
+    middle = rgb.crop((left, top, left + across, top + down))
+    return np.array(middle.resize((width, height), Image.Resampling.LANCZOS), dtype=np.uint8)
 
 
 def encode_png(image: Pixels, *, metadata: Mapping[str, str] | None = None) -> bytes:

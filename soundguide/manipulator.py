@@ -21,6 +21,7 @@ from soundguide.audio.windows import Heard
 from soundguide.cache import ContentCache
 from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers, require_layers
 from soundguide.errors import InvalidEdit, InvalidImage, InvalidSettings
+from soundguide.faces import NO_FACE
 from soundguide.images import Pixels
 from soundguide.objective import Run, margin_of
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
@@ -106,7 +107,7 @@ class Manipulator:
         return self.world.listener.top(heard.embedding, num)
 
     async def draw(self, seed: int, truncation_psi: float = 1.0) -> Pixels:
-        """Return the picture ``[R, R, 3]`` from which an edit of this seed starts."""
+        """Return the picture ``[H, W, 3]`` from which an edit of this seed starts."""
 
         def paint() -> Pixels:
             image, _ = self.world.look(self.world.code(seed, None, truncation_psi))
@@ -121,6 +122,7 @@ class Manipulator:
         targets = await self._targets(edit)
         ws, inversion_error = await self._source(edit, on_progress)
         source, runs = await self._in_thread(self._aim, ws, targets, edit.settings)
+        face = runs[0].face
         outcomes = await self._optimise(edit.id, runs, on_progress)
 
         def finish() -> ManipulatedEdit:
@@ -140,6 +142,8 @@ class Manipulator:
                 seconds=time.monotonic() - started,
                 threads=torch.get_num_threads() if self.world.device.type == "cpu" else 0,
                 inversion_error=inversion_error,
+                identity_similarity=float("nan") if face is None else self.world.identity_similarity(image, face),
+                identity_note=NO_FACE if face is None and self.world.identity is not None else "",
                 level_db=targets["sound"].level_db if "sound" in targets else float("nan"),
                 labels=self.world.listener.top(targets["sound"].embedding) if "sound" in targets else (),
             )
@@ -194,10 +198,11 @@ class Manipulator:
             ws = await self._in_thread(self.world.code, edit.seed, edit.latent, edit.settings.truncation_psi)
             return ws, float("nan")
         photo = await self._in_thread(picture, edit.photo, self.world.device)
-        if photo.shape[1:] != (self.world.resolution,) * 2:
+        height, width = self.world.picture_size
+        if photo.shape[1:] != (height, width):
             raise InvalidImage(
-                f"{edit.id}: the photo is {edit.photo.shape[1]} x {edit.photo.shape[0]} px; expected a square of "
-                f"{self.world.resolution}. Prepare it for this generator."
+                f"{edit.id}: the photo is {edit.photo.shape[1]} x {edit.photo.shape[0]} px; expected {width} x "
+                f"{height}. Prepare it for this generator."
             )
 
         async def invert() -> Tensor:
@@ -238,7 +243,7 @@ class Manipulator:
     def _aim(self, ws: Tensor, targets: dict[str, Heard], settings: EditSettings) -> tuple[Tensor, list[Run]]:
         """Return the source's picture and one run for each target; on the models' thread."""
         source, embedding = self.world.look(ws)
-        identity = self.world.identity_of(source) if settings.lambda_id > 0 else None
+        face = self.world.find_face(source, needed=settings.lambda_id > 0)
         runs = [
             Run(
                 "edit",
@@ -247,7 +252,7 @@ class Manipulator:
                 settings,
                 source_similarity=float(embedding @ target.embedding),
                 margin=margin_of(settings, target.level_db),
-                identity=identity,
+                face=face,
             )
             for target in targets.values()
         ]

@@ -57,8 +57,8 @@ class EditRequest(Frozen):
 class PreparedEdit:
     """An edit with its sources fetched and checked.
 
-    ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[R, R, 3]`` uint8 at the
-    generator's resolution) and ``latent`` (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of
+    ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[H, W, 3]`` uint8 of the size of the
+    generator's pictures) and ``latent`` (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of
     the source files' bytes, empty where there is no file.
     """
 
@@ -80,6 +80,7 @@ class PreparedEdit:
             "prepared_sound_sha256": self.sound_sha256,
             "prepared_seed": -1 if self.seed is None else self.seed,
             "prepared_photo": b"" if self.photo is None else self.photo.tobytes(),
+            "prepared_photo_height": 0 if self.photo is None else self.photo.shape[0],
             "prepared_latent": b"" if self.latent is None else self.latent.astype("<f4").tobytes(),
             "prepared_latent_layers": 0 if self.latent is None else self.latent.shape[0],
             "prepared_source_sha256": self.source_sha256,
@@ -89,7 +90,6 @@ class PreparedEdit:
     def from_row(cls, row: Row) -> PreparedEdit:
         """Return what `to_row` flattened."""
         photo = np.frombuffer(row["prepared_photo"], np.uint8)
-        side = round((len(photo) / 3) ** 0.5)
         latent = np.frombuffer(row["prepared_latent"], "<f4")
         return cls(
             id=row["id"],
@@ -97,7 +97,7 @@ class PreparedEdit:
             sound=bytes(row["prepared_sound"]),
             sound_sha256=row["prepared_sound_sha256"],
             seed=None if row["prepared_seed"] < 0 else int(row["prepared_seed"]),
-            photo=photo.reshape(side, side, 3) if len(photo) else None,
+            photo=photo.reshape(int(row["prepared_photo_height"]), -1, 3) if len(photo) else None,
             latent=latent.reshape(int(row["prepared_latent_layers"]), -1) if len(latent) else None,
             source_sha256=row["prepared_source_sha256"],
         )
@@ -105,14 +105,16 @@ class PreparedEdit:
 
 @dataclass(frozen=True, slots=True)
 class ManipulatedEdit:
-    """What came of one edit: pictures ``[R, R, 3]`` uint8, the code ``ws`` ``[L, D]``, and its measures.
+    """What came of one edit: pictures ``[H, W, 3]`` uint8, the code ``ws`` ``[L, D]``, and its measures.
 
     Similarities are cosines of the picture's embedding and the target's (the sound's; the text's where there is no
     sound): higher is closer. ``latent_distance`` is the root of the squared distance between edited and source code,
     summed over layers, in raw w units. ``gates`` ``[L]`` sum to L. ``steps``: the most of any of its codes where it has
     two. ``threads``: torch threads that computed it, 0 on a GPU. ``inversion_error`` is the mean absolute error, 0..1,
-    between a photo and its reconstruction; NaN for other sources. ``level_db``: loudness of the sound, dB relative to
-    full scale; NaN without one. ``labels`` are (label, probability), best first, of the sound; empty without one.
+    between a photo and its reconstruction; NaN for other sources. ``identity_similarity`` is the cosine of the faces in
+    source and edit; NaN where there is no identity encoder, or no face, as ``identity_note`` says then. ``level_db``:
+    loudness of the sound, dB relative to full scale; NaN without one. ``labels`` are (label, probability), best first,
+    of the sound; empty without one.
     """
 
     id: str
@@ -127,6 +129,8 @@ class ManipulatedEdit:
     seconds: float
     threads: int = 0
     inversion_error: float = float("nan")
+    identity_similarity: float = float("nan")
+    identity_note: str = ""
     level_db: float = float("nan")
     labels: tuple[tuple[str, float], ...] = ()
 
@@ -136,6 +140,7 @@ class ManipulatedEdit:
             "id": self.id,
             "edited_image": self.image.tobytes(),
             "edited_source": self.source.tobytes(),
+            "edited_height": self.image.shape[0],
             "edited_ws": self.ws.astype("<f4").tobytes(),
             "edited_layers": self.ws.shape[0],
             "similarity_before": self.similarity_before,
@@ -146,6 +151,8 @@ class ManipulatedEdit:
             "seconds": self.seconds,
             "threads": self.threads,
             "inversion_error": self.inversion_error,
+            "identity_similarity": self.identity_similarity,
+            "identity_note": self.identity_note,
             "level_db": self.level_db,
             "label_names": [label for label, _ in self.labels],
             "label_probabilities": [probability for _, probability in self.labels],
@@ -155,12 +162,12 @@ class ManipulatedEdit:
     def from_row(cls, row: Row) -> ManipulatedEdit:
         """Return what `to_row` flattened."""
         image = np.frombuffer(row["edited_image"], np.uint8)
-        side = round((len(image) / 3) ** 0.5)
+        height = int(row["edited_height"])
         probabilities = (float(p) for p in row["label_probabilities"])
         return cls(
             id=row["id"],
-            image=image.reshape(side, side, 3),
-            source=np.frombuffer(row["edited_source"], np.uint8).reshape(side, side, 3),
+            image=image.reshape(height, -1, 3),
+            source=np.frombuffer(row["edited_source"], np.uint8).reshape(height, -1, 3),
             ws=np.frombuffer(row["edited_ws"], "<f4").reshape(int(row["edited_layers"]), -1),
             similarity_before=float(row["similarity_before"]),
             similarity_after=float(row["similarity_after"]),
@@ -170,6 +177,8 @@ class ManipulatedEdit:
             seconds=float(row["seconds"]),
             threads=int(row["threads"]),
             inversion_error=float(row["inversion_error"]),
+            identity_similarity=float(row["identity_similarity"]),
+            identity_note=row["identity_note"],
             level_db=float(row["level_db"]),
             labels=tuple(zip(row["label_names"], probabilities, strict=True)),
         )
@@ -177,7 +186,7 @@ class ManipulatedEdit:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """News of a running edit: where it is, its loss and terms, now and then a preview ``[R, R, 3]``."""
+    """News of a running edit: where it is, its loss and terms, now and then a preview ``[H, W, 3]``."""
 
     id: str
     phase: Literal["invert", "edit"]
@@ -229,6 +238,12 @@ class EditResult(Frozen):
         Field(description="Torch threads that computed it; 0: on a GPU."),
     ] = 0
     inversion_error: Measure = float("nan")
+    identity_similarity: Annotated[
+        Measure, Field(description="Cosine of the faces in source and edit; null without an identity encoder.")
+    ] = float("nan")
+    identity_note: Annotated[
+        str, Field(description="Why the identity was neither kept nor measured; empty: it was.")
+    ] = ""
     level_db: Annotated[Measure, Field(description="Of the sound, dB relative to full scale.")] = float("nan")
     label_names: tuple[str, ...] = ()
     label_probabilities: tuple[float, ...] = ()

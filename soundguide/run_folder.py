@@ -31,7 +31,8 @@ _PACKAGES = ("soundguide", "torch", "ray", "pyarrow", "numpy", "open_clip_torch"
 _REMEDY = "Give another output folder, or empty this one"
 # How the manipulator runs, but not what it makes: a run may go on with other values, on another machine.
 _HOW = {"device", "num_slots", "num_threads", "cache_mb"}
-_WHERE = {"generator", "image_text", "audio", "identity"}  # models are known by their digests, wherever they lie
+# Models are known by their digests, wherever they lie.
+_WHERE = {"generator", "image_text", "audio", "identity", "inverter"}
 _NUM_SHOWN = 8
 _NUM_READERS = 8  # an object store answers slowly, but many at once
 _OVERVIEW = ("id", "status", "error", "error_kind", "similarity_before", "similarity_after", "version")
@@ -241,13 +242,14 @@ def _read_rows(filesystem: Any, path: str, *, schema: pa.Schema, ids: pa.Array |
 
 def identify(edit: EditSettings, limits: SourceLimits, manipulator: ManipulatorConfig, models: ModelFacts) -> Facts:
     """Return all that decides what a row becomes: an output folder belongs to one such identity."""
+    crop = models.domain.crop
     return {
         "edit": edit.model_dump(mode="json"),
         "limits": limits.model_dump(mode="json"),
         "manipulator": manipulator.model_dump(mode="json", exclude=_HOW | _WHERE),
         "models": dict(models.digests),
         "version": __version__,
-    }
+    } | ({"crop": list(crop)} if crop else {})
 
 
 def describe_run(identity: Facts, config: Facts, digests: Iterable[tuple[str, str]]) -> Facts:

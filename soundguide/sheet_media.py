@@ -14,7 +14,7 @@ from PIL import Image
 
 from soundguide.audio.decode import iter_audio
 from soundguide.errors import InvalidEdit
-from soundguide.images import decode_image
+from soundguide.images import decode_to_size
 from soundguide.storage import Storage
 
 logger = logging.getLogger(__name__)
@@ -34,10 +34,11 @@ _STOPS = np.array([(15, 18, 24), (20, 44, 60), (24, 92, 100), (92, 150, 116), (2
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture as a data URI; ``side`` is its width in pixels as embedded."""
+    """A picture as a data URI, with its pixels as embedded."""
 
     uri: Markup
-    side: int
+    width: int
+    height: int
 
 
 @dataclass(frozen=True)
@@ -57,10 +58,12 @@ def embed_picture(uri: str, *, storage: Storage, max_bytes: int) -> Picture | No
     """
     try:
         data = storage.read_bytes(uri, max_bytes=MAX_PICTURE_BYTES)
-        side = int.from_bytes(data[16:20], "big") if data.startswith(PNG_SIGNATURE) else 0  # width, in the IHDR chunk
-        if 0 < side <= MAX_SIDE and len(data) <= max_bytes:
-            return Picture(data_uri("image/png", data), side)
-        return _shrunk(data, side or MAX_SIDE, max_bytes)
+        # a PNG tells its size in its IHDR chunk; of other pictures the centre square is shown
+        ihdr = data[16:24] if data.startswith(PNG_SIGNATURE) else b""
+        width, height = (int.from_bytes(ihdr[at : at + 4], "big") or MAX_SIDE for at in (0, 4))
+        if ihdr and max(width, height) <= MAX_SIDE and len(data) <= max_bytes:
+            return Picture(data_uri("image/png", data), width, height)
+        return _shrunk(data, width, height, max_bytes)
     except InvalidEdit as exc:
         logger.warning("a picture is missing from the contact sheet: %s", exc)
         return None
@@ -144,12 +147,17 @@ def _encode_mp3(waveform: npt.NDArray[np.float32]) -> bytes:
     return buffer.getvalue()
 
 
-def _shrunk(data: bytes, side: int, max_bytes: int) -> Picture:
-    """Encode as WebP, at the largest side that keeps within `max_bytes`; 64 pixels where none does."""
-    side = min(side, MAX_SIDE)
+def _shrunk(data: bytes, width: int, height: int, max_bytes: int) -> Picture:
+    """Encode as WebP, at the largest size that keeps within `max_bytes`; 64 pixels of the longer side where none does.
+
+    ``width``, ``height``: the shape to show, and the most pixels.
+    """
+    longer = max(width, height)
+    side = min(longer, MAX_SIDE)
     while True:
         buffer = io.BytesIO()
-        Image.fromarray(decode_image(data, resolution=side)).save(buffer, format="WEBP", quality=88)
+        across, down = (max(1, round(length * side / longer)) for length in (width, height))
+        Image.fromarray(decode_to_size(data, height=down, width=across)).save(buffer, format="WEBP", quality=88)
         if buffer.tell() <= max_bytes or side <= 64:
-            return Picture(data_uri("image/webp", buffer.getvalue()), side)
+            return Picture(data_uri("image/webp", buffer.getvalue()), across, down)
         side = max(64, side * 3 // 4)

@@ -77,7 +77,12 @@ class SlotLoop:
         group_size = group_size or default_group_size(num_slots, world.resolution, world.device)
         self._world, self._executor = world, executor
         self._objective = EditObjective(
-            world.generator, world.image_text, world.identity, num_slots=num_slots, step_scale=world.step_scale
+            world.generator,
+            world.image_text,
+            world.identity,
+            num_slots=num_slots,
+            step_scale=world.step_scale,
+            picture_size=world.picture_size,
         )
         self._optimizer = LatentOptimizer(
             self._objective,

@@ -21,7 +21,7 @@ from soundguide import __version__
 from soundguide.audio.decode import AudioLimits, iter_audio
 from soundguide.config import EditSettings, Frozen, require_layers
 from soundguide.errors import InvalidAudio, InvalidEdit, InvalidSettings
-from soundguide.images import ImageLimits, decode_image, encode_png
+from soundguide.images import ImageLimits, decode_to_size, encode_png
 from soundguide.latents import MAX_LATENT_MIB, decode_latent, encode_latent
 from soundguide.manifest import OVERRIDES
 from soundguide.model_facts import ModelFacts
@@ -115,7 +115,8 @@ class EditPreparer:
         pixels: NDArray[np.uint8] | None = None
         code: NDArray[np.float32] | None = None
         if photo is not None:
-            pixels = decode_image(photo, resolution=self.facts.resolution, limits=self.limits.image)
+            facts = self.facts
+            pixels = decode_to_size(photo, height=facts.height, width=facts.width, limits=self.limits.image)
         elif latent is not None:
             code = decode_latent(latent, num_ws=self.facts.num_ws, w_dim=self.facts.w_dim)
         source = photo if photo is not None else latent

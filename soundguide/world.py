@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,17 +13,19 @@ from torch import Tensor
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, InvalidLatent, InvalidSettings
+from soundguide.faces import Face, FaceAligner, crop_faces
 from soundguide.listen import Listener
-from soundguide.models.audio_encoder import SwinAudioEncoder
 from soundguide.models.checkpoint import LoadedModel, load_model
 from soundguide.models.image_text import OpenClipEncoder
+from soundguide.models.inversion_encoder import InversionEncoder
+from soundguide.models.kinds import AUDIO_ENCODERS, FACE_ENCODERS, GENERATORS
 from soundguide.models.manifest import resolve_model
-from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
-from soundguide.models.stylegan2 import StyleGAN2
+from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
+from soundguide.models.visible import VisibleGenerator
 from soundguide.storage import Storage
 from soundguide.views import area_resize
 
-Kind = TypeVar("Kind", StyleGAN2, OpenClipEncoder, SwinAudioEncoder)
+Kind = TypeVar("Kind")
 
 NUM_SCALE_SEEDS = 2048  # codes whose standard deviation is the unit of the optimiser's steps
 NUM_START_SEEDS = 256  # pictures among which an inversion looks for its start
@@ -30,10 +33,13 @@ LARGEST_32_BIT_PRIME = 4_294_967_291
 FIRST_START_SEED = 3_141_592_653  # far from the seeds that are picked by hand: none of those is its own start
 START_SIZE = 16  # pixels, the side at which it compares them
 
+_ROLES = {"generator": "a generator", "identity": "a face encoder", "inverter": "an inversion encoder"}
+
 
 class World:
-    """Generator, image and text encoder, sound encoder and, where it is named, identity encoder.
+    """Generator, image and text encoder, sound encoder and, where they are named, identity and inversion encoder.
 
+    ``generator`` draws the visible part of its pictures, ``picture_size`` ``(H, W)``, where its domain has a crop.
     ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``digests``: SHA-256 of the weights by role. All
     networks are frozen and no method builds a graph. ``storage`` reaches models that are URIs. Raises
     `InvalidCheckpoint` or `InvalidConfig` where the models are missing or do not fit together.
@@ -48,22 +54,31 @@ class World:
         generator = load_model(resolve_model(config.generator, "generator", storage), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
-        self.generator = _expect(StyleGAN2, generator, "generator")
-        self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
-        self.audio = _expect(SwinAudioEncoder, audio, "audio")
-        self.identity: IdentityEncoder | None = None
-        if config.identity:
-            raise InvalidConfig(
-                f"identity: no identity encoder can be loaded yet, got {config.identity!r}. Leave it empty."
-            )
+        self.generator = _expect(GENERATORS, generator, "generator")
+        top, bottom, left, right = crop = generator.domain.visible(self.generator.resolution)
+        self.picture_size = (bottom - top, right - left)
+        if generator.domain.crop is not None:
+            self.generator = VisibleGenerator(self.generator, crop)
+        self.image_text = _expect((OpenClipEncoder,), image_text, "image_text")
+        self.audio = _expect(AUDIO_ENCODERS, audio, "audio")
         if self.image_text.embed_dim != self.audio.embed_dim:
             raise InvalidConfig(
                 f"image_text embeds in {self.image_text.embed_dim} dimensions and audio in {self.audio.embed_dim}. "
                 "Use encoders that were trained into one space."
             )
         self.digests = {"generator": generator.sha256, "image_text": image_text.sha256, "audio": audio.sha256}
+        self.identity: IdentityEncoder | None = None
+        self._aligner: FaceAligner | None = None
+        if config.identity:
+            self._load_identity(resolve_model(config.identity, "identity", storage))
         self.listener = Listener(self.audio, self.image_text, config.labels or audio.labels, device=self.device)
         self.step_scale = self._measure_step_scale()
+        self.inverter: Inverter | None = None
+        if config.inverter:
+            inverter = load_model(resolve_model(config.inverter, "inverter", storage), device=self.device)
+            self.inverter = _expect((InversionEncoder,), inverter, "inverter")
+            _require_codes_of(self.generator, self.inverter)
+            self.digests["inverter"] = inverter.sha256
 
     @property
     def num_ws(self) -> int:
@@ -72,7 +87,7 @@ class World:
 
     @property
     def resolution(self) -> int:
-        """Side of the generator's pictures, pixels."""
+        """Side of the generator's square, pixels."""
         return self.generator.resolution
 
     @torch.no_grad()
@@ -106,24 +121,54 @@ class World:
         return self.image_text.encode_text([text])[0].to(self.device)
 
     @torch.no_grad()
-    def identity_of(self, image: Tensor) -> Tensor:
-        """Return the identity embedding of a picture ``[3, H, W]``; raise `InvalidSettings` without such a model."""
-        if self.identity is None:
+    def find_face(self, image: Tensor, *, needed: bool) -> Face | None:
+        """Return who is in a picture ``[3, H, W]``, and where; None where no face is found, or no encoder is there.
+
+        Raises `InvalidSettings` where there is no encoder and one is ``needed``.
+        """
+        if needed and self.identity is None:
             raise InvalidSettings(
                 "lambda_id is above 0, but no identity encoder is configured. "
                 "Set manipulator.identity, or lambda_id to 0."
             )
-        return self.identity.encode_identity(image[None])[0]
+        affine = self._aligner.locate(to_bytes(image)) if self._aligner is not None else None
+        if affine is None:
+            return None
+        affine = affine.to(self.device)
+        return Face(self._identify(image, affine), affine)
+
+    @torch.no_grad()
+    def identity_similarity(self, image: Tensor, source: Face) -> float:
+        """Return the cosine of a picture's identity ``[3, H, W]`` and the source's, cut out at the same place."""
+        return float(self._identify(image, source.affine) @ source.identity)
+
+    def _identify(self, image: Tensor, affine: Tensor) -> Tensor:
+        assert self.identity is not None, "a face was found without an encoder"
+        faces = crop_faces(image[None].clamp(-1, 1), affine[None], size=self.identity.resolution)
+        return self.identity.encode_identity(faces)[0]
+
+    def _load_identity(self, folder: Path) -> None:
+        loaded = load_model(folder, device=self.device)
+        identity = _expect(FACE_ENCODERS, loaded, "identity")
+        alignment = identity.config.alignment
+        self.identity, self._aligner = identity, FaceAligner(alignment, folder)
+        self.digests["identity"] = loaded.sha256
+        if alignment.detector_sha256:
+            self.digests["detector"] = alignment.detector_sha256
 
     @torch.no_grad()
     def start_inversion(self, photo: Tensor) -> tuple[Tensor, Tensor]:
         """Return where to start looking for a photo's code, ``[L, D]``, and the photo's embedding ``[E]``.
 
-        The start is the nearest in pixels, seen small, among the mean picture and the pictures of a few fixed seeds.
+        The start is the inversion encoder's code. Without such a model it is the nearest in pixels, seen small, among
+        the mean picture and the pictures of a few fixed seeds.
         """
+        embedding = self.image_text.encode_image(photo[None])[0]
+        if self.inverter is not None:
+            return self.inverter.invert(photo[None])[0], embedding
         codes, thumbnails = self._starts
         nearest = (thumbnails - area_resize(photo[None], START_SIZE)).abs().mean((1, 2, 3)).argmin()
-        return codes[nearest].clone(), self.image_text.encode_image(photo[None])[0]
+        return codes[nearest].clone(), embedding
 
     @torch.no_grad()
     def reconstruction_error(self, ws: Tensor, photo: Tensor) -> float:
@@ -155,25 +200,34 @@ def seeded_z(seed: int, z_dim: int) -> Tensor:
 
 
 def picture(photo: NDArray[np.uint8], device: torch.device) -> Tensor:
-    """Return bytes ``[R, R, 3]`` as an image ``[3, R, R]`` in [-1, 1]."""
+    """Return bytes ``[H, W, 3]`` as an image ``[3, H, W]`` in [-1, 1]."""
     return torch.from_numpy(photo.copy()).to(device).permute(2, 0, 1).float() / 127.5 - 1
 
 
 def to_bytes(image: Tensor) -> NDArray[np.uint8]:
-    """Return an image ``[3, R, R]`` as bytes ``[R, R, 3]``, clamped to [-1, 1] first."""
+    """Return an image ``[3, H, W]`` as bytes ``[H, W, 3]``, clamped to [-1, 1] first."""
     pixels: NDArray[np.uint8] = (
         ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).cpu().numpy()
     )
     return pixels
 
 
-def _expect(kind: type[Kind], loaded: LoadedModel, role: str) -> Kind:
-    if not isinstance(loaded.module, kind):
+def _expect(kinds: tuple[type[Kind], ...], loaded: LoadedModel, role: str) -> Kind:
+    if not isinstance(loaded.module, kinds):
         raise InvalidConfig(
             f"manipulator.{role} names a model of kind {loaded.config.kind!r}, which has another role. "
-            f"Name the folder of {'a generator' if role == 'generator' else f'an {role} encoder'}."
+            f"Name the folder of {_ROLES.get(role, f'an {role} encoder')}."
         )
     return loaded.module
+
+
+def _require_codes_of(generator: Generator, inverter: Inverter) -> None:
+    wanted, got = (generator.num_ws, generator.w_dim), (inverter.num_ws, inverter.w_dim)
+    if wanted != got:
+        raise InvalidConfig(
+            f"manipulator.inverter finds codes {list(got)}, but manipulator.generator takes {list(wanted)} "
+            "(layers, width). Name the inversion encoder that was trained with this generator."
+        )
 
 
 def device_name(name: str) -> str:

@@ -201,6 +201,16 @@ def exhausting() -> dict[str, tuple[bytes, str]]:
             program(mapping({"G_ema": persistent(mapping(module(EMPTY_DICT, _init_kwargs=mapping({"x": lists}))))})),
             "neither synthesis",
         ),
+        "laughs as a size": (
+            program(
+                call(
+                    "torch._utils._rebuild_tensor_v2",
+                    call("torch.storage._load_from_bytes", bytes_of(blob(4))),
+                    *(integer(0), laughs, integer(1) + TUPLE1, b"\x89", EMPTY_DICT),
+                )
+            ),
+            "has a tensor of size",
+        ),
         "frozen set": (program(MARK, b"\x91", protocol=4), "FROZENSET"),
         "keys of one hash": (program(EMPTY_DICT, moduli), "key of type int"),
         "keys that are numbers with a point": (

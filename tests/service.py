@@ -16,6 +16,7 @@ from tiny_edits import noise
 from serve.api import build_api
 from serve.engine import Engine
 from serve.live_edits import LiveEdits
+from serve.offers import Offers, make_offer, offered_presets
 from serve.settings import ServeSettings, ServiceLimits
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.model_facts import read_model_facts
@@ -47,9 +48,22 @@ class Service:
 def start(engine: Engine, **settings: Any) -> Service:
     """Build the application for settings (`ServeSettings`) around an engine."""
     config = ServeSettings(**{"edit": SHORT, "limits": LIMITS, "manipulator": engine.manipulator.config, **settings})
-    board = LiveEdits(engine.run, config.limits.live)
-    facts = read_model_facts(config.manipulator)
-    return Service(build_api(board, engine, facts, config, engine.ping), board, engine)
+    return start_all({"": engine}, config)
+
+
+def start_all(engines: dict[str, Engine], settings: ServeSettings) -> Service:
+    """Build the application for settings around an engine for each preset; the first is the `Service`'s."""
+
+    async def ready() -> None:
+        for engine in engines.values():
+            await engine.ping()
+
+    offers = [
+        make_offer(preset, read_model_facts(preset.manipulator), engines[preset.name], settings.limits)
+        for preset in offered_presets(settings)
+    ]
+    board = LiveEdits(lambda edit, every, preset: engines[preset].run(edit, every), settings.limits.live)
+    return Service(build_api(board, Offers(offers), settings, ready), board, next(iter(engines.values())))
 
 
 def tiny_engine(config: ManipulatorConfig, *, num_slots: int = 4) -> Engine:

@@ -16,13 +16,22 @@ from torch import nn
 from soundguide import __version__
 from soundguide.audio.frontend import LogMelConfig
 from soundguide.errors import InvalidCheckpoint
-from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
-from soundguide.models.checkpoint import LoadedModel, Model, ModelConfig, load_model, load_weights, save_model
-from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
+from soundguide.models.arcface import ArcFaceConfig
+from soundguide.models.arcface_graph import ArcFaceGraphConfig, FlattenNode, LinearNode
+from soundguide.models.audio_encoder import SwinAudioConfig
+from soundguide.models.audioclip import AudioClipConfig
+from soundguide.models.checkpoint import LoadedModel, load_model, load_weights, save_model
+from soundguide.models.image_text import OpenClipConfig
+from soundguide.models.inversion_encoder import InversionEncoderConfig
+from soundguide.models.kinds import KINDS, Model, ModelConfig
+from soundguide.models.lee_audio import LeeAudioConfig
 from soundguide.models.manifest import config_fields, read_config, resolve_model
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
+from soundguide.models.stylegan3 import StyleGAN3Config
+from soundguide.models.wav2clip import Wav2ClipConfig
 
 STYLEGAN2 = StyleGAN2Config(resolution=8, z_dim=4, w_dim=3, mapping_layers=1, channels=(3, 2))
+STYLEGAN3 = StyleGAN3Config(resolution=16, z_dim=4, w_dim=3, num_layers=4, channel_max=2, use_radial_filters=True)
 SWIN = SwinAudioConfig(
     log_mel=LogMelConfig(sample_rate=8000, n_fft=512, hop_samples=400, num_mels=16, min_hz=100, max_hz=4000),
     window_seconds=0.8,
@@ -39,16 +48,25 @@ OPEN_CLIP = OpenClipConfig(
         "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 4, "heads": 1, "layers": 1},
     }
 )
+INVERSION = InversionEncoderConfig(
+    variant="e4e", num_ws=4, w_dim=3, input_size=32, widths=(2, 3, 3, 4), units=(1, 1, 1, 1)
+)
+
+
+LEE = LeeAudioConfig(embed_dim=6, channels=(4, 4, 4, 4))
+WAV2CLIP = Wav2ClipConfig(window_seconds=0.3, embed_dim=6, channels=(4, 4, 4, 4))
+AUDIOCLIP = AudioClipConfig(window_seconds=0.3, embed_dim=6, depths=(1, 1, 1, 1), channels=(16, 16, 16, 16))
+ARCFACE = ArcFaceConfig(layers=(1, 1, 1, 1), widths=(2, 2, 2, 2), input_size=16, embed_dim=4)
+ARCFACE_GRAPH = ArcFaceGraphConfig(
+    input_size=4,
+    embed_dim=5,
+    nodes=(FlattenNode(value=0), LinearNode(value=1, in_features=48, out_features=5, bias=True)),
+)
+CONFIGS = [STYLEGAN2, STYLEGAN3, OPEN_CLIP, SWIN, LEE, WAV2CLIP, AUDIOCLIP, ARCFACE, ARCFACE_GRAPH, INVERSION]
 
 
 def build(config: ModelConfig) -> Model:
-    match config:
-        case StyleGAN2Config():
-            return StyleGAN2(config, seed=7)
-        case OpenClipConfig():
-            return OpenClipEncoder(config, seed=7)
-        case SwinAudioConfig():
-            return SwinAudioEncoder(config, seed=7)
+    return KINDS[config.kind][1](config, seed=7)
 
 
 def save(folder: Path, *, half: bool = False, seed: int = 7, extra: dict[str, Any] | None = None) -> StyleGAN2:
@@ -75,7 +93,7 @@ def rewrite_weights(folder: Path, change: Any) -> None:
     edit_json(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@pytest.mark.parametrize("config", [STYLEGAN2, OPEN_CLIP, SWIN], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: config.kind)
 def test_what_is_saved_comes_back_bit_for_bit(config: ModelConfig, tmp_path: Path) -> None:
     module = build(config)
     sha256 = save_model(tmp_path / "model", module, config, half=False, made_by="a test")

@@ -257,6 +257,19 @@ def test_large_pictures_shrink_until_the_page_is_bounded(tmp_path: Path, monkeyp
     assert len(shown) == 4
 
 
+def test_wide_pictures_keep_their_shape(tmp_path: Path) -> None:
+    row = edited(tmp_path, "a")
+    wide = np.random.default_rng(3).integers(0, 256, (480, 640, 3), dtype=np.uint8)
+    for uri in (row.edited_image, row.source_image):
+        (tmp_path / uri).write_bytes(encode_png(wide))
+    page = Page(write(tmp_path, [row]))
+    shown = [given for tag, given in page.elements if tag == "img" and given.get("width")]
+    for given in shown:
+        image = Image.open(io.BytesIO(base64.b64decode(given["src"].split(",")[1])))
+        assert image.size == (int(given["width"]), int(given["height"])) == (512, 384)
+    assert len(shown) == 2
+
+
 def test_a_lost_picture_and_a_lost_sound_leave_the_rest_of_the_row(tmp_path: Path) -> None:
     row = edited(tmp_path, "a", edited_image="gone.png", audio="gone.wav")
     text = write(tmp_path, [row])
@@ -286,6 +299,13 @@ def test_a_photo_shows_its_inversion_error_and_itself(tmp_path: Path) -> None:
     row = edited(tmp_path, "a", seed=None, image="photo.png", inversion_error=0.0312)
     page = Page(write(tmp_path, [row]))
     assert "0.031" in page.text_of("dd") and page.count("img", **{"class": "inset"}) == 1
+
+
+def test_a_kept_identity_is_shown_and_a_missing_face_is_told(tmp_path: Path) -> None:
+    rows = [edited(tmp_path, "a", identity_similarity=0.8125), edited(tmp_path, "b", identity_note="no face there")]
+    page = Page(write(tmp_path, rows))
+    assert page.text_of("dt").count("identity") == 1 and "0.812" in page.text_of("dd")
+    assert page.text_of("note") == ["no face there"]
 
 
 def test_an_optional_note_column_is_shown(tmp_path: Path) -> None:

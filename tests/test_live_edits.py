@@ -37,7 +37,7 @@ class Edits:
         self.error, self.gate, self.running, self.most = error, gate, 0, 0
 
     async def __call__(
-        self, edit: PreparedEdit, preview_every: int
+        self, edit: PreparedEdit, preview_every: int, preset: str
     ) -> AsyncGenerator[Progress | ManipulatedEdit, None]:
         self.running += 1
         self.most = max(self.most, self.running)
@@ -236,7 +236,7 @@ def test_draining_finishes_what_runs_and_takes_no_more() -> None:
 
 def test_the_manipulator_itself_streams_through(manipulator: Manipulator) -> None:
     async def work() -> None:
-        live = LiveEdits(lambda edit, every: manipulator.stream(edit, preview_every=every))
+        live = LiveEdits(lambda edit, every, _: manipulator.stream(edit, preview_every=every))
         edit = PreparedEdit("real", EditSettings(text="rain", num_steps=4, num_views=1), seed=3)
         events = await all_of(live, await begin(live, edit, deadline_seconds=60, preview_every=2))
         assert events[-1].edit is not None and events[-1].edit.steps == 4

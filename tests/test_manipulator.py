@@ -76,7 +76,7 @@ def test_edit_without_a_source_is_refused(single: Manipulator) -> None:
 
 
 def test_photo_of_another_size_is_refused(single: Manipulator) -> None:
-    with pytest.raises(InvalidImage, match="expected a square of 16"):
+    with pytest.raises(InvalidImage, match="expected 16 x 16"):
         do(single, with_photo("a", np.zeros((8, 8, 3), np.uint8)))
 
 

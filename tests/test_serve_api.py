@@ -288,7 +288,7 @@ def test_every_sample_that_is_listed_can_be_edited_with(service: Service) -> Non
 
 def test_the_models_and_their_settings_are_told(service: Service, single: Manipulator) -> None:
     told = get(service, "/v1/models").json()
-    assert told["models"] == single.model_digests and told["resolution"] == 16
+    assert told["models"] == single.model_digests and told["resolution"] == told["height"] == told["width"] == 16
     assert told["settings"]["num_steps"]["default"] == SHORT.num_steps
     assert set(told["settings"]) == set(EditSettings.model_fields)
 

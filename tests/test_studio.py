@@ -2,65 +2,37 @@
 
 from __future__ import annotations
 
-import base64
 import io
 import json
-import os
-import shutil
-import socket
-import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-import uvicorn
 from PIL import Image
-from service import start
+from studio_pages import (
+    DESKTOP,
+    GIVE,
+    PHONE,
+    downloaded,
+    encoded,
+    launched,
+    opened,
+    photograph,
+    rain,
+    serving,
+    take,
+    until,
+)
 
 from serve.engine import Engine
-from soundguide.audio.decode import encode_wav
-from soundguide.config import EditSettings, ManipulatorConfig
-from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
-
-playwright = pytest.importorskip("playwright.sync_api", reason="needs a browser driver: pip install playwright")
-
-CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("chromium-browser") or ""
-DESKTOP, PHONE = {"width": 1440, "height": 900}, {"width": 390, "height": 844}
-# what a browser does with a file that is dropped or pasted
-GIVE = """([data, name, type, how]) => {
-  const bytes = Uint8Array.from(atob(data), (letter) => letter.charCodeAt(0));
-  const carried = new DataTransfer();
-  carried.items.add(new File([bytes], name, { type }));
-  const options = { bubbles: true, cancelable: true };
-  document.body.dispatchEvent(how === "drop" ? new DragEvent("drop", { dataTransfer: carried, ...options })
-    : new ClipboardEvent("paste", { clipboardData: carried, ...options }));
-}"""
+from soundguide.config import ManipulatorConfig
 
 
 @pytest.fixture(scope="module")
 def miniature() -> Engine:
     return Engine(ManipulatorConfig())
-
-
-@contextmanager
-def serving(engine: Engine, **settings: Any) -> Iterator[str]:
-    """Serve an engine on loopback, in a thread of this process; give the address."""
-    api = start(engine, **{"edit": EditSettings(), **settings}).api
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(api, host="127.0.0.1", port=port, log_level="error", lifespan="off"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.02)
-    yield f"http://127.0.0.1:{port}/"
-    server.should_exit = True
-    thread.join(20)
 
 
 @pytest.fixture(scope="module")
@@ -71,18 +43,7 @@ def address(miniature: Engine) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Any]:
-    fakes = ["--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream", "--no-sandbox"]
-    with playwright.sync_playwright() as driver:
-        try:
-            chromium = driver.chromium.launch(executable_path=CHROMIUM or None, args=fakes)
-        except playwright.Error as error:
-            if os.environ.get("SOUNDGUIDE_REQUIRE_BROWSER"):
-                raise
-            pytest.skip(
-                f"needs Chromium: apt install chromium, or .venv/bin/playwright install chromium ({error!s:.80})"
-            )
-        yield chromium
-        chromium.close()
+    yield from launched()
 
 
 @pytest.fixture
@@ -93,67 +54,6 @@ def page(browser: Any, address: str) -> Iterator[Any]:
 @pytest.fixture
 def phone(browser: Any, address: str) -> Iterator[Any]:
     yield from opened(browser, address, viewport=PHONE, has_touch=True, is_mobile=True)
-
-
-def opened(browser: Any, address: str, **options: Any) -> Iterator[Any]:
-    """Open the studio, ready for its first edit; nothing may have failed in the page when the test is over."""
-    context = browser.new_context(**options)
-    page, failures = context.new_page(), []
-    page.set_default_timeout(60_000)
-    page.on("pageerror", lambda error: failures.append(str(error)))
-    page.goto(address)
-    page.wait_for_selector("#heard li")
-    yield page
-    context.close()
-    assert not failures
-
-
-def until(page: Any, script: str, seconds: float = 60) -> None:
-    """Wait until a script is true; the page's own policy forbids the driver's way of waiting."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(script):
-        assert time.monotonic() < end, script
-        time.sleep(0.05)
-
-
-def take(page: Any, **values: object) -> None:
-    """Set sliders by id."""
-    for id, value in values.items():
-        page.evaluate(
-            "([id, value]) => { const slider = document.getElementById(id); slider.value = value;"
-            " slider.dispatchEvent(new Event('input', { bubbles: true })); }",
-            [id, str(value)],
-        )
-
-
-def edit(page: Any) -> None:
-    page.click("#edit")
-    page.wait_for_selector("#compare", state="visible")
-
-
-def downloaded(page: Any, folder: Path) -> dict[str, Any]:
-    """Download the edit; return what its picture says that it was made from."""
-    with page.expect_download() as download:
-        page.click("#download")
-    download.value.save_as(folder / "edit.png")
-    image = Image.open(folder / "edit.png")
-    assert image.size == (64, 64)
-    made_from: dict[str, Any] = json.loads(image.text["soundguide"])  # type: ignore[attr-defined]
-    return made_from
-
-
-def encoded(data: bytes) -> str:
-    return base64.b64encode(data).decode()
-
-
-def photograph() -> bytes:
-    buffer = io.BytesIO()
-    Image.fromarray(np.random.default_rng(0).integers(90, 160, (120, 160, 3), np.uint8)).save(buffer, "JPEG")
-    return buffer.getvalue()
-
-
-def rain() -> bytes:
-    return encode_wav(synthesise("raining", seconds=2.0, intensity=0.9, rng=np.random.default_rng(0)), SAMPLE_RATE_HZ)
 
 
 def test_the_first_click_makes_an_edit_that_can_be_watched_slid_over_and_kept(page: Any, tmp_path: Path) -> None:
@@ -346,3 +246,7 @@ def test_a_service_with_a_token_asks_for_it_as_a_password(browser: Any, miniatur
         context = browser.new_context(http_credentials={"username": "me", "password": "wrong"})
         assert context.new_page().goto(closed).status == 401
         context.close()
+
+
+def test_one_world_needs_no_choice_of_presets(page: Any) -> None:
+    assert page.is_hidden("#preset")

@@ -31,7 +31,14 @@ async function ask(url, options) {
   throw new ApiError(told, reply.status, Number(reply.headers.get("retry-after")) || 0);
 }
 
-export const models = async () => (await ask("/v1/models")).json();
+/** The preset that this page's address names; "" for the service's first, or where it has none. */
+const preset = new URLSearchParams(location.search).get("preset") ?? "";
+
+const ofPreset = (path) => (preset ? `${path}?preset=${encodeURIComponent(preset)}` : path);
+
+export const models = async () => (await ask(ofPreset("/v1/models"))).json();
+
+export const pictureUrl = (seed) => ofPreset(`/v1/pictures/${seed}`);
 
 export const sample = async (url, signal) => (await ask(url, { signal })).blob();
 
@@ -39,12 +46,14 @@ export async function listen(sound, top, signal) {
   const form = new FormData();
   form.append("audio", sound);
   form.append("top", top);
+  if (preset) form.append("preset", preset);
   return (await ask("/v1/listen", { method: "POST", body: form, signal })).json();
 }
 
 /** Begin an edit and read its events. The same `key` never begins it twice. */
 export async function begin(form, key, signal) {
   const headers = { Accept: "text/event-stream", "Idempotency-Key": key };
+  if (preset) form.append("preset", preset);
   return readEvents(await ask("/v1/edits", { method: "POST", body: form, headers, signal }));
 }
 

@@ -1,6 +1,6 @@
 import { byId } from "./dom.js";
 
-const PHASES = { invert: "Finding your photo in the painted world", edit: "Painting" };
+const PHASES = { invert: "Finding your photo again", edit: "Painting" };
 const EARLY = 0.15; // no forecast before this share is done
 
 /** The progress bar, in the place of the edit button while an edit runs. `say` tells screen readers of the phases. */

@@ -12,12 +12,13 @@ export function createSettings({ schema, maxSteps, hasIdentity, onChange }) {
   const identity = byId("identity");
   const text = byId("text");
   const weight = schema.lambda_reg.default || FALLBACK_WEIGHT;
+  const identityWeight = 2 * schema.lambda_id.default || 1; // at the slider's end
   let hasSound = false;
 
+  steps.max = Math.min(Math.max(steps.max, schema.num_steps.default), maxSteps);
   steps.value = schema.num_steps.default;
-  steps.max = Math.min(steps.max, maxSteps);
   mix.value = schema.mix.default;
-  identity.value = hasIdentity ? schema.lambda_id.default : 0;
+  identity.value = hasIdentity ? schema.lambda_id.default / identityWeight : 0;
   identity.disabled = !hasIdentity;
   byId("identity-note").hidden = hasIdentity;
 
@@ -61,7 +62,7 @@ export function createSettings({ schema, maxSteps, hasIdentity, onChange }) {
       };
       if (words()) asked.text = words();
       if (!mix.disabled) asked.mix = Number(mix.value);
-      if (!identity.disabled) asked.lambda_id = Number(identity.value);
+      if (!identity.disabled) asked.lambda_id = rounded(identityWeight * identity.value);
       return asked;
     },
     /** Set everything as it was asked for before. */
@@ -70,7 +71,7 @@ export function createSettings({ schema, maxSteps, hasIdentity, onChange }) {
       steps.value = asked.num_steps;
       text.value = asked.text ?? "";
       mix.value = asked.mix ?? schema.mix.default;
-      if (!identity.disabled) identity.value = asked.lambda_id ?? 0;
+      if (!identity.disabled) identity.value = (asked.lambda_id ?? 0) / identityWeight;
       tell();
     },
     /** In words, such as "strong, 60 steps". */

@@ -1,3 +1,4 @@
+import { pictureUrl } from "./api.js";
 import { byId } from "./dom.js";
 import { showPicture } from "./enlarge.js";
 
@@ -7,7 +8,7 @@ const FINE_SEEDS = [138, 41, 153, 161, 63, 105, 182]; // dealt first
 
 /*
  * A source is what an edit starts from:
- *   {kind: "seed", seed, title}            a scene of the painted world
+ *   {kind: "seed", seed, title}            a scene of the generator
  *   {kind: "photo", photo, title}          a file
  *   {kind: "latent", latent, image, title} an earlier edit: its code and its picture, as data URIs
  */
@@ -34,7 +35,7 @@ export function createSource({ limits, onChange, onProblem }) {
     URL.revokeObjectURL(photoUrl);
     photoUrl = next.kind === "photo" ? URL.createObjectURL(next.photo) : "";
     img.alt = `The picture to edit: ${next.title}`;
-    return showPicture(img, photoUrl || next.image || `/v1/pictures/${next.seed}`);
+    return showPicture(img, photoUrl || next.image || pictureUrl(next.seed));
   }
 
   async function usePhoto(file) {

@@ -1,6 +1,10 @@
-/** Keeps values (blobs too) in this browser across reloads; in memory where the browser refuses that. */
-export async function openStore() {
-  const database = await open().catch(() => null);
+/**
+ * Keeps values (blobs too) in this browser across reloads; in memory where the browser refuses that. Each preset has its
+ * own: another generator's codes and scenes are of no use to it.
+ */
+export async function openStore(preset) {
+  const name = ["soundguide-studio", preset].filter(Boolean).join(" ");
+  const database = await open(name).catch(() => null);
   const spare = new Map();
 
   const ask = (mode, work) =>
@@ -33,9 +37,9 @@ export async function openStore() {
   };
 }
 
-function open() {
+function open(name) {
   return new Promise((resolve, reject) => {
-    const request = indexedDB.open("soundguide-studio", 1);
+    const request = indexedDB.open(name, 1);
     request.onupgradeneeded = () => request.result.createObjectStore("values");
     request.onsuccess = () => resolve(request.result);
     request.onerror = request.onblocked = () => reject(request.error);

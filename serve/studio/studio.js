@@ -3,6 +3,7 @@ import { byId, prefersStill } from "./dom.js";
 import { acceptDrops } from "./drops.js";
 import { createHistory } from "./history.js";
 import { keepable, keptSource } from "./keeping.js";
+import { createPresets } from "./presets.js";
 import { createProblem } from "./problem.js";
 import { createProgress } from "./progress.js";
 import { createRecorder } from "./record.js";
@@ -14,7 +15,6 @@ import { openStore } from "./store.js";
 import { createWall } from "./wall.js";
 
 const OPENING = { seed: 28, sample: "church-bells" }; // a pair whose first edit explains the page
-const RUNNING = "soundguide.running"; // the id of this tab's edit
 const DRAFT = "draft"; // what was chosen last
 const WORTH_ANOTHER_TRY = new Set(["Unreachable", "Lost", "UnknownEdit", "Cancelled"]);
 
@@ -22,14 +22,19 @@ const problem = createProblem();
 const say = (words) => (byId("status").textContent = words);
 open().catch((error) => {
   say("");
-  problem.show("The studio cannot open", error, { retry: () => location.reload() });
+  const retry = () => (error.status === 422 ? location.assign("/") : location.reload()); // 422: no such preset
+  problem.show("The studio cannot open", error, { retry });
 });
 
 async function open() {
-  const [service, store] = await Promise.all([api.models(), openStore()]);
+  const service = await api.models();
+  const store = await openStore(service.preset);
+  document.documentElement.style.setProperty("--aspect", service.width / service.height);
   const { samples, limits } = service;
   const onProblem = problem.show;
+  const running = ["soundguide.running", service.preset].filter(Boolean).join(" "); // keeps the id of this tab's edit
 
+  const presets = createPresets(service);
   const progress = createProgress({ say });
   const settings = createSettings({
     schema: service.settings,
@@ -71,7 +76,7 @@ async function open() {
 
   /** Go on with the edit that a reload interrupted, or with what was chosen last, or with the opening pair. */
   async function beginWhereLeft() {
-    const id = sessionStorage.getItem(RUNNING);
+    const id = sessionStorage.getItem(running);
     const made = id && (await store.get(runningKey(id)));
     const chosen = made || (await store.get(DRAFT));
     await put(chosen ?? { source: scene(OPENING.seed), sound: { sample: OPENING.sample } });
@@ -169,8 +174,8 @@ async function open() {
   function end() {
     const held = document.activeElement === byId("cancel");
     run = null;
-    store.remove(runningKey(sessionStorage.getItem(RUNNING)));
-    sessionStorage.removeItem(RUNNING);
+    store.remove(runningKey(sessionStorage.getItem(running)));
+    sessionStorage.removeItem(running);
     wall.end();
     progress.end();
     lock(false);
@@ -179,7 +184,7 @@ async function open() {
 
   function showEvent({ kind, data }, made) {
     if (kind === "begun") {
-      sessionStorage.setItem(RUNNING, data.id);
+      sessionStorage.setItem(running, data.id);
       store.put(runningKey(data.id), keepable(made));
     }
     if (kind !== "progress") return;
@@ -193,6 +198,7 @@ async function open() {
   }
 
   function lock(locked) {
+    presets.lock(locked);
     source.lock(locked);
     history.lock(locked);
   }

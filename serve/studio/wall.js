@@ -6,8 +6,8 @@ import { entryTitle } from "./history.js";
 const COPIED_MS = 1600;
 
 const ABOUT = {
-  seed: "A scene of the painted world.",
-  photo: "It is first found again in the painted world, then edited there.",
+  seed: "A scene as the generator draws it.",
+  photo: "It is first found again among what the generator can draw, then edited there.",
   latent: "Ready to be edited further.",
 };
 
@@ -114,6 +114,8 @@ function measures({ result, sound }) {
   ];
   if (result.level_db !== null) rows.push(["Loudness", `${result.level_db.toFixed(0).replace("-", "\u2212")} dBFS`]);
   if (result.inversion_error !== null) rows.push(["Photo off by", `${(100 * result.inversion_error).toFixed(1)} %`]);
+  if (Number.isFinite(result.identity_similarity)) rows.push(["Same face", signed(result.identity_similarity)]);
+  if (result.identity_note) rows.push(["Same face", result.identity_note]);
   return rows;
 }
 

@@ -13,6 +13,7 @@ from soundguide.cli.inputs import (
     Audio,
     Models,
     load_config,
+    model_option,
     naming_files,
     read_settings,
     read_source,
@@ -40,6 +41,8 @@ _EPILOG = examples(
     ("chain edits: keep the code, go on from it", "edit rain.wav --seed 7 -o a.png --latent-out a.safetensors"),
     ("", "edit wind.wav --latent a.safetensors -o b.png"),
     ("a recording from another program", "edit - --seed 7 -o out.png < recording.webm"),
+    ("faces, with the paper's settings for them", "edit giggle.wav --preset ffhq-1024 --image me.jpg -o out.png"),
+    ("a generator of your own (soundguide models import)", "edit rain.wav --generator churches --seed 7 -o out.png"),
     ("any other setting (soundguide settings lists them)", "edit rain.wav --seed 7 --set num_views=4 -o out.png"),
 )
 
@@ -61,8 +64,20 @@ def edit(
     latent: Annotated[str, typer.Option(metavar="FILE", help="Edit the picture of this code (see --latent-out).")] = "",
     latent_out: Annotated[str, typer.Option(metavar="FILE", help="Keep the edit's code (.safetensors).")] = "",
     strip: Annotated[bool, typer.Option(help="Write before and after side by side, OUT-strip.png.")] = True,
+    preset: Annotated[
+        str,
+        typer.Option(
+            metavar="NAME",
+            help="Models and settings of one domain (see: soundguide presets); what is given beside it wins.",
+            rich_help_panel="Models",
+        ),
+    ] = "",
     models: Models = None,
-    audio: Audio = "",
+    generator: Annotated[str | None, model_option("generator")] = None,
+    image_text: Annotated[str | None, model_option("image_text")] = None,
+    audio: Audio = None,
+    identity: Annotated[str | None, model_option("identity")] = None,
+    inverter: Annotated[str | None, model_option("inverter")] = None,
     text: Annotated[str | None, setting_option("text")] = None,
     mix: Annotated[float | None, setting_option("mix")] = None,
     mix_layers: Annotated[str | None, setting_option("mix_layers")] = None,
@@ -86,9 +101,14 @@ def edit(
     named = {"text": text, "mix": mix, "mix_layers": mix_layers, "num_steps": steps, "learning_rate": learning_rate}
     named |= {"latent_space": latent_space, "lambda_reg": lambda_reg}
     named |= {"inversion_steps": inversion_steps, "inversion_reg": inversion_reg}
-    settings = read_settings(named, set_ or [])
+    others = {"generator": generator, "image_text": image_text, "identity": identity, "inverter": inverter}
+    settings, config = read_settings(named, set_ or []), load_config(models, audio=audio, others=others)
+    if preset:
+        from soundguide.preset import apply_preset, load_preset
+
+        settings, config = apply_preset(load_preset(preset), settings, config)
     request = _request(sound, image, seed, latent, output, settings)
-    _edit(request, load_config(models, audio=audio), output=output, latent_out=latent_out, strip=strip)
+    _edit(request, config, output=output, latent_out=latent_out, strip=strip)
 
 
 def _request(sound: str, image: str, seed: int | None, latent: str, output: str, settings: EditSettings) -> EditRequest:
@@ -168,11 +188,13 @@ def _provenance(request: EditRequest, prepared: PreparedEdit, digests: dict[str,
 
 def _strip(prepared: PreparedEdit, edited: ManipulatedEdit, photo: bytes | None) -> Pixels:
     from soundguide.cli.strip import MIN_SIDE, before_after
-    from soundguide.images import decode_image
+    from soundguide.images import decode_to_size
 
     pictures = [edited.source, edited.image]
     if photo is not None:  # shown as it is, too: what the generator makes of it may differ
-        pictures.insert(0, decode_image(photo, resolution=max(MIN_SIDE, len(edited.image))))
+        height, width = edited.image.shape[:2]
+        rows = max(MIN_SIDE, height)
+        pictures.insert(0, decode_to_size(photo, height=rows, width=round(width * rows / height)))
     return before_after(pictures, sound=prepared.sound, text=prepared.settings.text)
 
 
@@ -194,8 +216,12 @@ def _tell(edited: ManipulatedEdit, written: list[str]) -> None:
     table.add_row("took", f"{edited.seconds:.1f} s, {edited.steps} steps")
     if not math.isnan(edited.inversion_error):
         table.add_row("likeness", f"inversion error {edited.inversion_error:.3f} (mean, 0 to 1)")
+    if not math.isnan(edited.identity_similarity):
+        table.add_row("identity", f"{edited.identity_similarity:.3f} (cosine of the faces, 1 is the same)")
     table.add_row("wrote", "\n".join(written))
     out.print(table)
+    if edited.identity_note:
+        warn(edited.identity_note)
     if edited.inversion_error > OUT_OF_DOMAIN:
         warn(
             f"the photo lies outside of what this generator can draw: inversion error {edited.inversion_error:.3f}, "

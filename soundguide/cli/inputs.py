@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 
 STDIN = "-"
 
+_PANEL = "Models"
+
 Models = Annotated[
     Path | None,
     typer.Option(
@@ -27,23 +29,44 @@ Models = Annotated[
         metavar="FILE.yaml",
         help="Which models to use: a YAML file with the fields of ManipulatorConfig (generator, image_text, audio, "
         "device ...). Default: the bundled miniature.",
+        rich_help_panel=_PANEL,
     ),
 ]
 Audio = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="DIR", help="Another sound encoder, as jobs/pretrain_encoder.py leaves it.", show_default=False
+        "--audio-encoder",
+        "--audio",
+        metavar="NAME",
+        help="Another sound encoder: a name or folder, as jobs/pretrain_encoder.py leaves it.",
+        show_default=False,
+        rich_help_panel=_PANEL,
     ),
 ]
 
 
-def load_config(path: Path | None, *, audio: str = "") -> ManipulatorConfig:
-    """Return the configuration in a YAML file, or the default one, perhaps with another sound encoder.
+def model_option(role: str) -> OptionInfo:
+    """Return an option for one model of `ManipulatorConfig`; its help is the field's own."""
+    option: OptionInfo = typer.Option(
+        f"--{role.replace('_', '-')}",
+        metavar="NAME",
+        help=ManipulatorConfig.model_fields[role].description,
+        show_default=False,
+        rich_help_panel=_PANEL,
+    )
+    return option
+
+
+def load_config(
+    path: Path | None, *, audio: str | None = None, others: Mapping[str, str | None] | None = None
+) -> ManipulatorConfig:
+    """Return the configuration in a YAML file, or the default one, with other models by role (None: not given).
 
     Raises `InvalidConfig`.
     """
     config = ManipulatorConfig() if path is None else _read_config(path)
-    return config.model_copy(update={"audio": audio}) if audio else config
+    named = {"audio": audio, **(others or {})}
+    return config.model_copy(update={role: name for role, name in named.items() if name is not None})
 
 
 def _read_config(path: Path) -> ManipulatorConfig:

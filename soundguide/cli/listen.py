@@ -44,7 +44,7 @@ def listen(
         int | None, typer.Option(min=1, help="How many labels to print.", show_default=f"{_NUM_SHOWN}; all with --json")
     ] = None,
     models: Models = None,
-    audio: Audio = "",
+    audio: Audio = None,
 ) -> None:
     """Print what the encoder hears in a sound, as probabilities of labels."""
     config = load_config(models, audio=audio)

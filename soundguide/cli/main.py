@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from soundguide import __version__
-from soundguide.cli import edit, listen, miniature, replay, settings, status
+from soundguide.cli import edit, listen, miniature, models, presets, replay, settings, status
 from soundguide.cli.border import ErrorBorder, examples
 
 app = typer.Typer(
@@ -24,8 +24,10 @@ app = typer.Typer(
 edit.register(app)
 listen.register(app)
 replay.register(app)
+presets.register(app)
 settings.register(app)
 status.register(app)
+app.add_typer(models.app, name="models")
 app.add_typer(miniature.app, name="miniature")
 
 

@@ -45,7 +45,7 @@ def report(
         bool, typer.Option("--strict", help=f"Exit with {UNMET} if a target is missed or not measured.")
     ] = False,
     models: Models = None,
-    audio: Audio = "",
+    audio: Audio = None,
 ) -> None:
     """Measure the bundled models on fresh samples and print each figure beside its target."""
     from soundguide.cli.console import err, out

@@ -18,21 +18,23 @@ _OVERSAMPLING = 4  # of the rounded corners
 
 
 def before_after(pictures: Sequence[Pixels], *, sound: bytes = b"", text: str = "") -> Pixels:
-    """Return pictures ``[R, R, 3]`` side by side, at least 256 px each, over the sound's spectrogram and the text.
+    """Return pictures ``[H, W, 3]`` side by side, at least 256 px high, over the sound's spectrogram and the text.
 
     ``sound``: a file's bytes, of which the first 10 s are shown; empty for none.
     """
-    side = max(MIN_SIDE, *(len(picture) for picture in pictures))
-    gap = side // 21
-    panels = [_enlarged(picture, side) for picture in pictures]
-    width = len(panels) * side + (len(panels) - 1) * gap
-    below = [_spectrogram(sound, (width, side // 5))] if sound else []
-    below += [_caption(text, width, side // 12)] if text else []
-    height = side + sum(gap + panel.height for panel in below)
+    rows = max(MIN_SIDE, *(len(picture) for picture in pictures))
+    gap = rows // 21
+    panels = [_enlarged(picture, rows) for picture in pictures]
+    width = sum(panel.width for panel in panels) + (len(panels) - 1) * gap
+    below = [_spectrogram(sound, (width, rows // 5))] if sound else []
+    below += [_caption(text, width, rows // 12)] if text else []
+    height = rows + sum(gap + panel.height for panel in below)
     page = Image.new("RGB", (width + 2 * gap, height + 2 * gap), _PAPER)
-    for index, panel in enumerate(panels):
-        _paste(page, panel, (gap + index * (side + gap), gap))
-    top = gap + side + gap
+    left = gap
+    for panel in panels:
+        _paste(page, panel, (left, gap))
+        left += panel.width + gap
+    top = gap + rows + gap
     for panel in below:
         _paste(page, panel, (gap, top))
         top += panel.height + gap
@@ -54,10 +56,11 @@ def contact(pictures: Sequence[Pixels]) -> Pixels:
     return np.asarray(page)
 
 
-def _enlarged(picture: Pixels, side: int) -> Image.Image:
+def _enlarged(picture: Pixels, height: int) -> Image.Image:
     image = Image.fromarray(picture)
+    width = round(image.width * height / image.height)
     # bicubic: Lanczos would draw rings around the few pixels of a small picture
-    return image if image.width == side else image.resize((side, side), Image.Resampling.BICUBIC)
+    return image if image.height == height else image.resize((width, height), Image.Resampling.BICUBIC)
 
 
 def _spectrogram(sound: bytes, size: tuple[int, int]) -> Image.Image:

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from soundguide.config import Frozen
 from soundguide.errors import InvalidCheckpoint
+from soundguide.model_facts import audio_sample_rate
 from soundguide.models.manifest import WEIGHTS_FILE, read_config, resolve_model
 
 Augment = Callable[[str, int, Random], list[str]]
@@ -82,7 +83,7 @@ def read_encoder_facts(*, image_text: str, audio: str, sample_rate: int = 0) -> 
 def _sample_rate(audio: str) -> int:
     folder = resolve_model(audio, "audio")
     try:
-        return int(read_config(folder)["log_mel"]["sample_rate"])
+        return audio_sample_rate(read_config(folder))
     except (KeyError, TypeError, ValueError) as exc:
         raise InvalidCheckpoint(
             f"{folder}: a sound encoder was expected, but its config lacks {exc}. Name the folder of one, or give "

@@ -12,7 +12,7 @@ class Global:
     name: str
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True, eq=False, repr=False)  # what records hold may hold itself
 class Record:
     """An object that was not built: its class's name, its constructor's arguments and its state."""
 

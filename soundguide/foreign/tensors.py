@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from reprlib import repr as brief  # the plain one takes for ever where tuples hold each other many times
 
 import torch
 from torch import Tensor
@@ -72,7 +73,7 @@ def view(storage: Storage, offset: int, size: tuple[object, ...], stride: tuple[
     lengths = [length for length in size if isinstance(length, int) and length >= 0]
     steps = [step for step in stride if isinstance(step, int) and step >= 0]
     if not len(size) == len(stride) == len(lengths) == len(steps) <= _MAX_DIMENSIONS or offset < 0:
-        raise meter.refusal(f"has a tensor of size {size!r:.80} and stride {stride!r:.80}")
+        raise meter.refusal(f"has a tensor of size {brief(size):.80} and stride {brief(stride):.80}")
     meter.spend("tensors")
     num, held = math.prod(lengths), storage.flat.numel()
     if not num:

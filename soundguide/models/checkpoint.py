@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, assert_never
+from typing import Any
 
 import torch
 from pydantic import BaseModel, ValidationError
@@ -19,14 +19,10 @@ from torch import Tensor, nn
 
 from soundguide import __version__
 from soundguide.errors import InvalidCheckpoint
-from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
-from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
+from soundguide.models.domain import Domain, read_domain
+from soundguide.models.kinds import KINDS, Model, ModelConfig
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
-from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.validation import describe
-
-ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig
-Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
 
 _NUM_SHOWN = 3  # mismatches named in one message
 
@@ -39,6 +35,7 @@ class LoadedModel:
     config: ModelConfig
     sha256: str
     labels: tuple[str, ...]
+    domain: Domain = Domain()
 
 
 def save_model(
@@ -53,8 +50,8 @@ def save_model(
     """Write a model folder, whole or not at all, over an older one if there is one; return the SHA-256 of its weights.
 
     ``config`` has a ``kind``. ``half`` stores floating weights in float16. ``made_by``: the command that remakes the
-    weights. ``extra``: ``labels``, a list of texts, is kept as such; everything else is free-form JSON. Raises
-    `InvalidCheckpoint` for weights that are not finite as stored.
+    weights. ``extra``: ``labels``, a list of texts, and ``domain``, the fields of a `Domain`, are kept as such;
+    everything else is free-form JSON. Raises `InvalidCheckpoint` for weights that are not finite as stored.
     """
     weights = dump_safetensors({name: _stored(name, value, half) for name, value in module.state_dict().items()})
     sha256 = hashlib.sha256(weights).hexdigest()
@@ -66,6 +63,8 @@ def save_model(
     others = dict(extra or {})
     if "labels" in others:
         manifest["labels"] = list(others.pop("labels"))
+    if "domain" in others:
+        manifest["domain"] = Domain.model_validate(others.pop("domain")).model_dump(mode="json")
     if others:
         manifest["extra"] = others
     text = json.dumps(manifest, indent=2, ensure_ascii=False) + "\n"
@@ -87,11 +86,10 @@ def load_model(folder: Path, *, device: torch.device | str) -> LoadedModel:
     Raises `InvalidCheckpoint` for a missing, damaged or altered folder, another kind, or weights that do not fit.
     """
     manifest = read_config(folder)
-    config = _parse(folder, config_fields(manifest))
-    module = _build(config)
+    module, config = _build(folder, config_fields(manifest))
     sha256 = load_weights(module, folder)
     module = module.to(device).eval().requires_grad_(False)
-    return LoadedModel(module, config, sha256, tuple(manifest.get("labels", ())))
+    return LoadedModel(module, config, sha256, tuple(manifest.get("labels", ())), read_domain(manifest, folder))
 
 
 def load_weights(module: nn.Module, folder: Path) -> str:
@@ -123,33 +121,17 @@ def load_weights(module: nn.Module, folder: Path) -> str:
     return sha256
 
 
-def _parse(folder: Path, fields: dict[str, Any]) -> ModelConfig:
+def _build(folder: Path, fields: dict[str, Any]) -> tuple[Model, ModelConfig]:
+    if fields["kind"] not in KINDS:
+        raise InvalidCheckpoint(
+            f"{folder}: kind {fields['kind']!r} is none of {', '.join(KINDS)}. Name another model folder."
+        )
+    read, build = KINDS[fields["kind"]]
     try:
-        match fields["kind"]:
-            case "stylegan2":
-                return StyleGAN2Config.model_validate(fields)
-            case "open_clip":
-                return OpenClipConfig.model_validate(fields)
-            case "swin_audio":
-                return SwinAudioConfig.model_validate(fields)
-            case other:
-                raise InvalidCheckpoint(
-                    f"{folder}: kind {other!r} is none of stylegan2, open_clip, swin_audio. Name another model folder."
-                )
+        config = read.model_validate(fields)
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
-
-
-def _build(config: ModelConfig) -> Model:
-    match config:
-        case StyleGAN2Config():
-            return StyleGAN2(config)
-        case OpenClipConfig():
-            return OpenClipEncoder(config)
-        case SwinAudioConfig():
-            return SwinAudioEncoder(config)
-        case _:
-            assert_never(config)
+    return build(config), config
 
 
 def check_fit(source: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor], *, remedy: str) -> None:

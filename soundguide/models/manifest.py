@@ -2,7 +2,8 @@
 
 A checkpoint is a folder with ``config.json`` and ``weights.safetensors``. The JSON object holds ``kind`` and the other
 fields of the model's config, beside ``package_version``, ``weights_sha256``, ``made_by`` (the command that remakes it),
-and where they apply ``labels`` (what a sound encoder can name) and ``extra`` (free-form).
+and where they apply ``labels`` (what a sound encoder can name), ``domain`` (what a generator draws, see `domain`) and
+``extra`` (free-form).
 """
 
 import json
@@ -14,19 +15,36 @@ from soundguide.storage import Storage
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+DETECTOR_FILE = "detector.onnx"  # of faces, beside the weights of an identity encoder
 MINIATURE = "miniature"
 
 Role = Literal["generator", "image_text", "audio", "identity", "inverter", "reader"]
 
+ROLE_OF_KIND: dict[str, Role] = {
+    "stylegan2": "generator",
+    "stylegan3": "generator",
+    "open_clip": "image_text",
+    "swin_audio": "audio",
+    "lee_resnet18": "audio",
+    "wav2clip": "audio",
+    "audioclip": "audio",
+    "arcface": "identity",
+    "arcface_graph": "identity",
+    "inversion_encoder": "inverter",
+    "scene_reader": "reader",
+}
+"""What a model of each ``kind`` is used as."""
+
 _STORAGE = Storage()
 _REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
-_NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels", "extra"})
+_NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels", "domain", "extra"})
 
 
 def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
-    """Return the folder of a model: the packaged one for ``'miniature'``, a fetched one for a URI, or the path itself.
+    """Return the folder of a model.
 
-    Raises what `fetch.fetch_model` raises.
+    ``name``: ``'miniature'`` for the packaged one, a URI for one that is fetched, a path that exists, or the name of an
+    imported one (`home.models_home`). Raises what `fetch.fetch_model` and `home.named_model` raise.
     """
     if name == MINIATURE:
         return Path(__file__).parent.parent / MINIATURE / "weights" / role
@@ -34,7 +52,10 @@ def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
         from soundguide.models.fetch import fetch_model
 
         return fetch_model(name, storage)
-    return Path(name)
+    from soundguide.models.home import is_model_name, named_model
+
+    path = Path(name)
+    return named_model(name) if is_model_name(name) and not path.exists() else path
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -63,6 +84,12 @@ def parse_config(text: bytes, path: str) -> dict[str, Any]:
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise InvalidCheckpoint(f"{path}: labels must be a list of texts, got {labels!r:.80}. Correct or remove it.")
     return dict(config)
+
+
+def detector_sha256(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of the face detector that comes with a model, of what `read_config` gave; "" for none."""
+    alignment = config.get("alignment")
+    return str(alignment.get("detector_sha256", "")) if isinstance(alignment, dict) else ""
 
 
 def config_fields(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
-"""What the edit asks of its networks: four protocols, met by the miniature and by adapters of real checkpoints.
+"""What the edit asks of its networks: five protocols, met by the miniature and by adapters of real checkpoints.
 
 Every method is differentiable with respect to its tensor argument, works row by row (no row of the answer depends on
-another row), and follows the device and dtype of its input. Every encoder returns rows of length one, so that a dot
-product is a cosine.
+another row), and follows the device and dtype of its input. Every encoder of an embedding space returns rows of length
+one, so that a dot product is a cosine.
 """
 
 from typing import Protocol
@@ -102,6 +102,34 @@ class AudioEncoder(Protocol):
 class IdentityEncoder(Protocol):
     """Faces into a space where one person's pictures lie together (ArcFace)."""
 
+    @property
+    def embed_dim(self) -> int:
+        """Width E of the embedding space; it has nothing to do with that of the other encoders."""
+        ...
+
+    @property
+    def resolution(self) -> int:
+        """Height and width in pixels at which the network reads faces."""
+        ...
+
     def encode_identity(self, images: Tensor) -> Tensor:
-        """Embed aligned faces ``[B, 3, H, W]``, sRGB in [-1, 1], as ``[B, 512]``."""
+        """Embed aligned faces ``[B, 3, H, W]``, sRGB in [-1, 1], as ``[B, E]``; resizing is inside."""
+        ...
+
+
+class Inverter(Protocol):
+    """Pictures into the W+ codes of one generator, in one pass (e4e, pSp)."""
+
+    @property
+    def num_ws(self) -> int:
+        """Number L of layers of that generator's codes."""
+        ...
+
+    @property
+    def w_dim(self) -> int:
+        """Width D of one layer's code."""
+        ...
+
+    def invert(self, images: Tensor) -> Tensor:
+        """Return the codes ``[B, L, D]`` of ``images`` ``[B, 3, H, W]``, sRGB in [-1, 1]; resizing is inside."""
         ...

@@ -8,15 +8,11 @@ import math
 from typing import Annotated, Literal, Self
 
 import torch
-import torch.nn.functional as F
 from pydantic import BaseModel, ConfigDict, Field, PositiveInt, model_validator
 from torch import Tensor, nn
 
-from soundguide.errors import InvalidLatent
+from soundguide.models.mapping_network import MappingNetwork, require_codes
 from soundguide.models.stylegan2_layers import (
-    LEAKY_GAIN,
-    LEAKY_SLOPE,
-    EqualizedLinear,
     SynthesisLayer,
     ToRGBLayer,
     resample_filter,
@@ -79,30 +75,6 @@ class StyleGAN2Config(BaseModel):
     def num_ws(self) -> int:
         """Number L of layers of a W+ code: two for each resolution."""
         return 2 * int(math.log2(self.resolution)) - 2
-
-
-class MappingNetwork(nn.Module):
-    """z -> w, a stack of fully connected layers (Karras et al. 2019, figure 1b)."""
-
-    w_avg: Tensor
-
-    def __init__(self, config: StyleGAN2Config, *, generator: torch.Generator) -> None:
-        super().__init__()
-        widths = [config.z_dim] + [config.w_dim] * config.mapping_layers
-        self.layers = [f"fc{index}" for index in range(config.mapping_layers)]
-        for name, in_features, out_features in zip(self.layers, widths, widths[1:], strict=False):
-            layer = EqualizedLinear(
-                in_features, out_features, lr_multiplier=config.mapping_lr_multiplier, generator=generator
-            )
-            self.add_module(name, layer)
-        self.register_buffer("w_avg", torch.zeros(config.w_dim))
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Map ``z`` ``[B, z_dim]`` to ``[B, D]``; the length of z has no influence."""
-        x = z * torch.rsqrt(z.square().mean(dim=1, keepdim=True) + 1e-8)
-        for name in self.layers:
-            x = F.leaky_relu(self.get_submodule(name)(x), LEAKY_SLOPE) * LEAKY_GAIN
-        return x
 
 
 class SynthesisBlock(nn.Module):
@@ -198,7 +170,13 @@ class StyleGAN2(nn.Module):
         self.w_dim = config.w_dim
         self.num_ws = config.num_ws
         self.resolution = config.resolution
-        self.mapping = MappingNetwork(config, generator=generator)
+        self.mapping = MappingNetwork(
+            config.z_dim,
+            config.w_dim,
+            num_layers=config.mapping_layers,
+            lr_multiplier=config.mapping_lr_multiplier,
+            generator=generator,
+        )
         self.synthesis = SynthesisNetwork(config, generator=generator)
 
     @property
@@ -212,12 +190,7 @@ class StyleGAN2(nn.Module):
         ``z``: ``[B, z_dim]`` from N(0, 1). ``truncation_psi``: one number or ``[B]``; 1 keeps the code, 0 gives
         `w_avg`. Returns ``[B, L, D]``, the same code in every layer. Raises `InvalidLatent` for another shape.
         """
-        if z.ndim != 2 or z.shape[1] != self.z_dim:
-            raise InvalidLatent(f"z must be [B, {self.z_dim}], got {list(z.shape)}. Draw z at this generator's width.")
-        w = self.mapping(z)  # [B, D]
-        psi = torch.as_tensor(truncation_psi, dtype=w.dtype, device=w.device)
-        w = torch.lerp(self.w_avg.to(w.dtype).expand_as(w), w, psi.reshape(-1, 1))
-        return w[:, None].repeat(1, self.num_ws, 1)  # [B, L, D]
+        return self.mapping.codes(z, num_ws=self.num_ws, truncation_psi=truncation_psi)
 
     def synthesize(self, ws: Tensor) -> Tensor:
         """Draw the images of W+ codes ``[B, L, D]``.
@@ -225,10 +198,6 @@ class StyleGAN2(nn.Module):
         Returns ``[B, 3, H, W]``, sRGB, nominally in [-1, 1]. They are not clamped, so that gradients pass everywhere:
         clamp where pixels leave for a file. Raises `InvalidLatent` for another shape.
         """
-        if ws.ndim != 3 or ws.shape[1:] != (self.num_ws, self.w_dim):
-            raise InvalidLatent(
-                f"ws must be [B, {self.num_ws}, {self.w_dim}], got {list(ws.shape)}. "
-                "Use a latent code of this generator, or the generator of this code."
-            )
+        require_codes(ws, num_ws=self.num_ws, w_dim=self.w_dim)
         images: Tensor = self.synthesis(ws)
         return images
