@@ -212,6 +212,10 @@ def without(part: str, name: str) -> Change:
         (without("opts", "encoder_type"), r"opts lack \['encoder_type'\]"),
         (lambda content: content["opts"].update(encoder_type="BackboneEncoder"), "encoder_type is 'BackboneEncoder'"),
         (lambda content: content["opts"].update(encoder_type=[1]), r"encoder_type is '<list>'"),
+        (
+            lambda content: content["opts"].update(start_from_latent_avg=torch.ones(2)),
+            "start_from_latent_avg expected True or False, got Tensor",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(change: Change, says: str) -> None:

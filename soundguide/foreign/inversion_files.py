@@ -105,6 +105,10 @@ def _read_file(tree: object, source: str) -> _File:
     kind, dataset = (_text(options.get(name, "")) for name in ("encoder_type", "dataset_type"))
     if kind not in _VARIANTS:
         raise InvalidCheckpoint(f"{source}: encoder_type is {kind!r}; expected {' or '.join(_VARIANTS)}. {_REMEDY}")
+    from_average = options["start_from_latent_avg"]
+    if not isinstance(from_average, bool):
+        got = type(from_average).__name__
+        raise InvalidCheckpoint(f"{source}: start_from_latent_avg expected True or False, got {got}. {_REMEDY}")
     parts: dict[str, dict[str, Tensor]] = {"encoder": {}, "decoder": {}}
     for name, value in state.items():
         part, _, rest = str(name).partition(".")
@@ -117,7 +121,7 @@ def _read_file(tree: object, source: str) -> _File:
         parts["encoder"],
         parts["decoder"],
         None if average is None else _tensor(average, "latent_avg", source),
-        bool(options["start_from_latent_avg"]),
+        from_average,
     )
 
 
