@@ -28,7 +28,8 @@ def test_a_misspelt_label_is_answered_with_the_one_meant(tmp_path: Path) -> None
 
 
 def test_render_draws_the_scene_that_a_seed_stands_for(tmp_path: Path) -> None:
-    from soundguide.miniature.scenes import Z_DIM, factors_from_z, render
+    from soundguide.miniature.latents import Z_DIM
+    from soundguide.miniature.scenes import factors_from_z, render
     from soundguide.world import seeded_z, to_bytes
 
     path = tmp_path / "scene.png"

@@ -15,8 +15,9 @@ from soundguide.storage import Storage
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 MINIATURE = "miniature"
+MINIATURE_FACES = "miniature-faces"
 
-Role = Literal["generator", "image_text", "audio", "reader"]
+Role = Literal["generator", "image_text", "audio", "reader", "identity", "inverter"]
 
 _STORAGE = Storage()
 _REQUIRED = ("kind", "package_version", "weights_sha256", "made_by")
@@ -24,12 +25,15 @@ _NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels
 
 
 def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
-    """Return the folder of a model: the packaged one for ``'miniature'``, a fetched one for a URI, or the path itself.
+    """Return the folder of a model: a packaged one for the names of the miniature's worlds, a fetched one for a URI.
+
+    Any other name is the path itself.
 
     Raises what `fetch.fetch_model` raises.
     """
-    if name == MINIATURE:
-        return Path(__file__).parent.parent / MINIATURE / "weights" / role
+    if name in (MINIATURE, MINIATURE_FACES):
+        weights = Path(__file__).parent.parent / "miniature" / "weights"
+        return weights / role if name == MINIATURE else weights / "faces" / role
     if "://" in name:
         from soundguide.models.fetch import fetch_model
 
