@@ -108,7 +108,7 @@ class Desk:
                 raise InvalidSettings(
                     f"{name} is {steps}; this service takes {self._limits.max_steps} at most. Lower it"
                 )
-        if settings.lambda_id > 0:
+        if settings.lambda_id > 0 and "identity" not in dict(self._facts.digests):
             raise InvalidSettings("lambda_id is above 0, but this service has no identity encoder. Leave it at 0")
         return settings, float(deadline)
 

@@ -170,7 +170,8 @@ class ManipulatorConfig(Frozen):
     ] = "miniature"
     audio: Annotated[str, Field(description="Sound encoder: a model folder (s3:// too), or 'miniature'.")] = "miniature"
     identity: Annotated[
-        str, Field(description="Identity encoder for lambda_id > 0: a model folder; empty for none.")
+        str,
+        Field(description="Face encoder for lambda_id > 0 and the results' measure: a model folder; empty for none."),
     ] = ""
     labels: Annotated[
         tuple[str, ...],

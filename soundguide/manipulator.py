@@ -21,6 +21,7 @@ from soundguide.audio.windows import Heard
 from soundguide.cache import ContentCache
 from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers, require_layers
 from soundguide.errors import InvalidEdit, InvalidImage, InvalidSettings
+from soundguide.faces import NO_FACE
 from soundguide.images import Pixels
 from soundguide.objective import Run, margin_of
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
@@ -121,6 +122,7 @@ class Manipulator:
         targets = await self._targets(edit)
         ws, inversion_error = await self._source(edit, on_progress)
         source, runs = await self._in_thread(self._aim, ws, targets, edit.settings)
+        face = runs[0].face
         outcomes = await self._optimise(edit.id, runs, on_progress)
 
         def finish() -> ManipulatedEdit:
@@ -140,6 +142,8 @@ class Manipulator:
                 seconds=time.monotonic() - started,
                 threads=torch.get_num_threads() if self.world.device.type == "cpu" else 0,
                 inversion_error=inversion_error,
+                identity_similarity=float("nan") if face is None else self.world.identity_similarity(image, face),
+                identity_note=NO_FACE if face is None and self.world.identity is not None else "",
                 level_db=targets["sound"].level_db if "sound" in targets else float("nan"),
                 labels=self.world.listener.top(targets["sound"].embedding) if "sound" in targets else (),
             )
@@ -238,7 +242,7 @@ class Manipulator:
     def _aim(self, ws: Tensor, targets: dict[str, Heard], settings: EditSettings) -> tuple[Tensor, list[Run]]:
         """Return the source's picture and one run for each target; on the models' thread."""
         source, embedding = self.world.look(ws)
-        identity = self.world.identity_of(source) if settings.lambda_id > 0 else None
+        face = self.world.find_face(source, needed=settings.lambda_id > 0)
         runs = [
             Run(
                 "edit",
@@ -247,7 +251,7 @@ class Manipulator:
                 settings,
                 source_similarity=float(embedding @ target.embedding),
                 margin=margin_of(settings, target.level_db),
-                identity=identity,
+                face=face,
             )
             for target in targets.values()
         ]

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
-from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, read_config, resolve_model
+from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, detector_sha256, read_config, resolve_model
 from soundguide.storage import Storage
 
 
@@ -13,7 +13,8 @@ from soundguide.storage import Storage
 class ModelFacts:
     """Sizes of pictures ``resolution`` and codes ``[num_ws, w_dim]``, and the sound encoder's ``sample_rate`` in Hz.
 
-    ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them.
+    ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them. The face
+    detector of an identity encoder counts as a role of its own.
     """
 
     resolution: int
@@ -37,6 +38,8 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
         "generator": resolve_model(config.generator, "generator", storage),
         "image_text": resolve_model(config.image_text, "image_text", storage),
     }
+    if config.identity:
+        folders["identity"] = resolve_model(config.identity, "identity", storage)
     configs = {role: read_config(folder) for role, folder in folders.items()}
     for folder in folders.values():
         if not (folder / WEIGHTS_FILE).is_file():
@@ -51,5 +54,7 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
             f"configs lack {exc}. Name the folders of such models"
         ) from exc
     num_ws = 2 * (resolution.bit_length() - 1) - 2  # 2 log2(R) - 2
-    digests = tuple((role, str(found["weights_sha256"])) for role, found in configs.items())
-    return ModelFacts(resolution, num_ws, w_dim, sample_rate, digests)
+    digests = {role: str(found["weights_sha256"]) for role, found in configs.items()}
+    if config.identity and (detector := detector_sha256(configs["identity"])):
+        digests["detector"] = detector
+    return ModelFacts(resolution, num_ws, w_dim, sample_rate, tuple(digests.items()))

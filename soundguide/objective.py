@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from soundguide.config import EditSettings
+from soundguide.faces import Face, crop_faces
 from soundguide.losses import (
     feature_distance,
     gated_distance,
@@ -42,8 +43,8 @@ class Run:
 
     ``start`` ``[L, D]``; ``target`` ``[E]``, unit norm: the guiding embedding, or the photo's when inverting;
     ``source_similarity``: cosine of source and target; ``margin``: how much of it to gain (Eq. 15); ``photo``
-    ``[3, H, W]`` in [-1, 1] when inverting; ``identity`` ``[512]``: the source's identity embedding where
-    lambda_id > 0.
+    ``[3, H, W]`` in [-1, 1] when inverting; ``face``: who is in the source's picture, and where; without one there is
+    no identity to keep.
     """
 
     phase: Literal["invert", "edit"]
@@ -53,7 +54,12 @@ class Run:
     source_similarity: float = 0.0
     margin: float = 1.0
     photo: Tensor | None = None
-    identity: Tensor | None = None
+    face: Face | None = None
+
+    @property
+    def keeps_identity(self) -> bool:
+        """Whether the identity term counts in this run."""
+        return self.phase == "edit" and self.settings.lambda_id > 0 and self.face is not None
 
     @property
     def schedule(self) -> Schedule:
@@ -107,14 +113,15 @@ class EditObjective:
         self.source = torch.zeros(num_slots, generator.num_ws, generator.w_dim, device=device)
         self.target = torch.zeros(num_slots, image_text.embed_dim, device=device)
         self.photo = torch.zeros(num_slots, 3, size, size, device=device)
-        self.source_identity = torch.zeros(num_slots, 512, device=device)
+        self.source_identity = torch.zeros(num_slots, identity.embed_dim if identity else 0, device=device)
+        self.affines = torch.zeros(num_slots, 2, 3, device=device)  # where the source's face is
         self.view_seeds = torch.zeros(num_slots, dtype=torch.int64, device=device)
         self.view_steps = torch.zeros(num_slots, dtype=torch.int64, device=device)
         # per slot: editing, source similarity, margin, lambda reg, is paper, lambda spread, lambda id, entropy floor,
         # adaptive, views, exploration, steps of exploration
         self.weights = torch.zeros(num_slots, 12, device=device)
         self._runs: dict[int, Run] = {}
-        self._seeing: dict[int, Objective] = {}
+        self._seeing: dict[tuple[int, bool], Objective] = {}
 
     def admit(self, slot: int, run: Run) -> None:
         """Aim a slot at a run."""
@@ -124,15 +131,15 @@ class EditObjective:
         self.view_seeds[slot], self.view_steps[slot] = s.view_seed, 0
         if run.photo is not None:
             self.photo[slot] = run.photo
-        if run.identity is not None:
-            self.source_identity[slot] = run.identity
+        if run.face is not None:
+            self.source_identity[slot], self.affines[slot] = run.face.identity, run.face.affine
         values = (
             run.source_similarity,
             run.margin,
             s.lambda_reg,
             s.regulariser == "paper",
             s.lambda_spread,
-            s.lambda_id,
+            s.lambda_id if run.keeps_identity else 0,
         )
         gates = (s.gate_entropy_floor, s.layer_gates == "adaptive")
         looks = (s.num_views, s.exploration, EXPLORING * s.num_steps)
@@ -140,12 +147,13 @@ class EditObjective:
         self.weights[slot] = torch.tensor([float(value) for value in row])
 
     def for_run(self, run: Run) -> Objective:
-        """Return the objective for a run's slot: as many views as it takes, so that it may share a call with its like.
+        """Return the objective for a run's slot: with the views and networks that it takes, so that its like share it.
 
         Equal runs get one and the same function.
         """
         num_views = run.settings.num_views if run.phase == "edit" else 1
-        return self._seeing.setdefault(num_views, partial(self, num_views=num_views))
+        kind = num_views, run.keeps_identity
+        return self._seeing.setdefault(kind, partial(self, num_views=num_views, identify=run.keeps_identity))
 
     def release(self, slot: int) -> None:
         """Forget a slot's run."""
@@ -156,10 +164,13 @@ class EditObjective:
         floor, adaptive = self.weights[slots, 7], self.weights[slots, 8]
         return torch.where(adaptive[:, None] > 0, layer_gates(theta, floor), torch.ones_like(theta))
 
-    def __call__(self, ws: Tensor, theta: Tensor, slots: Tensor, num_views: int = 0) -> tuple[Tensor, Terms]:
+    def __call__(
+        self, ws: Tensor, theta: Tensor, slots: Tensor, num_views: int = 0, identify: bool = True
+    ) -> tuple[Tensor, Terms]:
         """Return loss ``[B]`` and unweighted terms of codes ``[B, L, D]`` in ``slots`` ``[B]``.
 
-        ``num_views``: the most that one of these slots takes; 0: the most that any slot takes.
+        ``num_views``: the most that one of these slots takes; 0: the most that any slot takes. ``identify``: whether
+        one of these slots keeps an identity.
         """
         runs = list(self._runs.values())
         editing, similarity, margin, reg, paper, spread, identity, _, _, views = self.weights[slots, :10].unbind(1)
@@ -181,10 +192,13 @@ class EditObjective:
         if any(r.settings.lambda_spread > 0 for r in runs):
             terms["spread"] = layer_spread(ws, source)
             loss = loss + spread * terms["spread"]
-        if self.identity is not None and any(r.settings.lambda_id > 0 and r.phase == "edit" for r in runs):
-            edited = self.identity.encode_identity(images)
-            terms["identity"] = identity_distance(source=self.source_identity[slots], edited=edited)
-            loss = loss + identity * terms["identity"]
+        if self.identity is not None and any(r.keeps_identity for r in runs):
+            terms["identity"] = torch.zeros_like(loss)  # all slots have the same terms
+            if identify:
+                faces = crop_faces(images, self.affines[slots], size=self.identity.resolution)
+                edited = self.identity.encode_identity(faces)
+                terms["identity"] = identity_distance(source=self.source_identity[slots], edited=edited)
+                loss = loss + identity * terms["identity"]
         if any(r.phase == "invert" for r in runs):
             terms["pixel"] = pixel_distance(images, self.photo[slots])
             terms["feature"] = feature_distance(embeddings[:, 0], target)

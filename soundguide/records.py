@@ -111,8 +111,10 @@ class ManipulatedEdit:
     sound): higher is closer. ``latent_distance`` is the root of the squared distance between edited and source code,
     summed over layers, in raw w units. ``gates`` ``[L]`` sum to L. ``steps``: the most of any of its codes where it has
     two. ``threads``: torch threads that computed it, 0 on a GPU. ``inversion_error`` is the mean absolute error, 0..1,
-    between a photo and its reconstruction; NaN for other sources. ``level_db``: loudness of the sound, dB relative to
-    full scale; NaN without one. ``labels`` are (label, probability), best first, of the sound; empty without one.
+    between a photo and its reconstruction; NaN for other sources. ``identity_similarity`` is the cosine of the faces in
+    source and edit; NaN where there is no identity encoder, or no face, as ``identity_note`` says then. ``level_db``:
+    loudness of the sound, dB relative to full scale; NaN without one. ``labels`` are (label, probability), best first,
+    of the sound; empty without one.
     """
 
     id: str
@@ -127,6 +129,8 @@ class ManipulatedEdit:
     seconds: float
     threads: int = 0
     inversion_error: float = float("nan")
+    identity_similarity: float = float("nan")
+    identity_note: str = ""
     level_db: float = float("nan")
     labels: tuple[tuple[str, float], ...] = ()
 
@@ -146,6 +150,8 @@ class ManipulatedEdit:
             "seconds": self.seconds,
             "threads": self.threads,
             "inversion_error": self.inversion_error,
+            "identity_similarity": self.identity_similarity,
+            "identity_note": self.identity_note,
             "level_db": self.level_db,
             "label_names": [label for label, _ in self.labels],
             "label_probabilities": [probability for _, probability in self.labels],
@@ -170,6 +176,8 @@ class ManipulatedEdit:
             seconds=float(row["seconds"]),
             threads=int(row["threads"]),
             inversion_error=float(row["inversion_error"]),
+            identity_similarity=float(row["identity_similarity"]),
+            identity_note=row["identity_note"],
             level_db=float(row["level_db"]),
             labels=tuple(zip(row["label_names"], probabilities, strict=True)),
         )
@@ -229,6 +237,12 @@ class EditResult(Frozen):
         Field(description="Torch threads that computed it; 0: on a GPU."),
     ] = 0
     inversion_error: Measure = float("nan")
+    identity_similarity: Annotated[
+        Measure, Field(description="Cosine of the faces in source and edit; null without an identity encoder.")
+    ] = float("nan")
+    identity_note: Annotated[
+        str, Field(description="Why the identity was neither kept nor measured; empty: it was.")
+    ] = ""
     level_db: Annotated[Measure, Field(description="Of the sound, dB relative to full scale.")] = float("nan")
     label_names: tuple[str, ...] = ()
     label_probabilities: tuple[float, ...] = ()

@@ -67,8 +67,9 @@ def _check_models(result: EditResult, facts: ModelFacts, models: ManipulatorConf
     found = dict(facts.digests)
     changed = [role for role, digest in result.models.items() if found.get(role) != digest]
     if changed:
+        where = {**models.model_dump(), "detector": models.identity}
         named = "; ".join(
-            f"{role} {getattr(models, role)!r} is {found.get(role, '')[:12]}, the run had {result.models[role][:12]}"
+            f"{role} {where[role]!r} is {found.get(role, '')[:12]}, the run had {result.models[role][:12]}"
             for role in changed
         )
         raise InvalidCheckpoint(

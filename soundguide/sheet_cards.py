@@ -79,6 +79,8 @@ class Card:
     seconds: float
     steps: int
     inversion: str
+    identity: str
+    identity_note: str
     settings: tuple[tuple[str, str], ...]
     gates: tuple[Gate, ...]
 
@@ -89,6 +91,7 @@ def make_card(row: Row, media: Media, *, scale: Scale, common: Mapping[str, Any]
     gain = None if before is None or after is None else after - before
     settings = read_settings(row["settings"])
     distance, inversion = finite(row["latent_distance"]), finite(row["inversion_error"])
+    identity = finite(row["identity_similarity"])
     return Card(
         id=row["id"],
         status=row["status"],
@@ -111,6 +114,8 @@ def make_card(row: Row, media: Media, *, scale: Scale, common: Mapping[str, Any]
         seconds=row["seconds"],
         steps=row["steps"],
         inversion=decimal(inversion, 3) if inversion is not None else "",
+        identity=decimal(identity, 3) if identity is not None else "",
+        identity_note=row["identity_note"],
         settings=tuple((name, plain(value)) for name, value in changed(settings).items() if name not in common),
         gates=_gates(row["gates"]),
     )

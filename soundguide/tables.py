@@ -24,6 +24,8 @@ _MEASURES = [
     ("seconds", pa.float64()),
     ("threads", pa.int64()),
     ("inversion_error", pa.float64()),
+    ("identity_similarity", pa.float64()),
+    ("identity_note", pa.string()),
     ("level_db", pa.float64()),
     ("label_names", pa.list_(pa.string())),
     ("label_probabilities", pa.list_(pa.float64())),

@@ -1,6 +1,7 @@
 """How the judges of an edit look at it: exact-area resizing, and random views that each row draws for itself."""
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 SMALLEST_CROP = 0.75  # side of a crop, as a share of the picture
@@ -32,6 +33,17 @@ def area_resize(images: Tensor, size: int, boxes: Tensor | None = None) -> Tenso
         x = images.flatten(1, 2) @ across.mT  # [B, C * H, size]
         x = x.reshape(*images.shape[:3], size).mT.flatten(1, 2) @ down.mT  # [B, C * size, size], columns before rows
     return x.reshape(*images.shape[:2], size, size).mT
+
+
+def resample(images: Tensor, size: int) -> Tensor:
+    """Bring pictures ``[B, C, H, W]`` to ``[B, C, size, size]``: by exact areas where they shrink, else bilinear.
+
+    In float32 at least, differentiable.
+    """
+    if max(images.shape[2:]) >= size:
+        return area_resize(images, size)
+    images = images.to(torch.promote_types(images.dtype, torch.float32))
+    return F.interpolate(images, size=(size, size), mode="bilinear", align_corners=False)
 
 
 def _area_matrix(start: Tensor, end: Tensor, num_pixels: int, size: int) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
@@ -12,7 +13,10 @@ from torch import Tensor
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidConfig, InvalidLatent, InvalidSettings
+from soundguide.faces import Face, FaceAligner, crop_faces
 from soundguide.listen import Listener
+from soundguide.models.arcface import ArcFaceEncoder
+from soundguide.models.arcface_graph import ArcFaceGraph
 from soundguide.models.audio_encoder import SwinAudioEncoder
 from soundguide.models.checkpoint import LoadedModel, load_model
 from soundguide.models.image_text import OpenClipEncoder
@@ -51,17 +55,16 @@ class World:
         self.generator = _expect(StyleGAN2, generator, "generator")
         self.image_text = _expect(OpenClipEncoder, image_text, "image_text")
         self.audio = _expect(SwinAudioEncoder, audio, "audio")
-        self.identity: IdentityEncoder | None = None
-        if config.identity:
-            raise InvalidConfig(
-                f"identity: no identity encoder can be loaded yet, got {config.identity!r}. Leave it empty."
-            )
         if self.image_text.embed_dim != self.audio.embed_dim:
             raise InvalidConfig(
                 f"image_text embeds in {self.image_text.embed_dim} dimensions and audio in {self.audio.embed_dim}. "
                 "Use encoders that were trained into one space."
             )
         self.digests = {"generator": generator.sha256, "image_text": image_text.sha256, "audio": audio.sha256}
+        self.identity: IdentityEncoder | None = None
+        self._aligner: FaceAligner | None = None
+        if config.identity:
+            self._load_identity(resolve_model(config.identity, "identity", storage))
         self.listener = Listener(self.audio, self.image_text, config.labels or audio.labels, device=self.device)
         self.step_scale = self._measure_step_scale()
 
@@ -106,14 +109,44 @@ class World:
         return self.image_text.encode_text([text])[0].to(self.device)
 
     @torch.no_grad()
-    def identity_of(self, image: Tensor) -> Tensor:
-        """Return the identity embedding of a picture ``[3, H, W]``; raise `InvalidSettings` without such a model."""
-        if self.identity is None:
+    def find_face(self, image: Tensor, *, needed: bool) -> Face | None:
+        """Return who is in a picture ``[3, H, W]``, and where; None where no face is found, or no encoder is there.
+
+        Raises `InvalidSettings` where there is no encoder and one is ``needed``.
+        """
+        if needed and self.identity is None:
             raise InvalidSettings(
                 "lambda_id is above 0, but no identity encoder is configured. "
                 "Set manipulator.identity, or lambda_id to 0."
             )
-        return self.identity.encode_identity(image[None])[0]
+        affine = self._aligner.locate(to_bytes(image)) if self._aligner is not None else None
+        if affine is None:
+            return None
+        affine = affine.to(self.device)
+        return Face(self._identify(image, affine), affine)
+
+    @torch.no_grad()
+    def identity_similarity(self, image: Tensor, source: Face) -> float:
+        """Return the cosine of a picture's identity ``[3, H, W]`` and the source's, cut out at the same place."""
+        return float(self._identify(image, source.affine) @ source.identity)
+
+    def _identify(self, image: Tensor, affine: Tensor) -> Tensor:
+        assert self.identity is not None, "a face was found without an encoder"
+        faces = crop_faces(image[None].clamp(-1, 1), affine[None], size=self.identity.resolution)
+        return self.identity.encode_identity(faces)[0]
+
+    def _load_identity(self, folder: Path) -> None:
+        loaded = load_model(folder, device=self.device)
+        if not isinstance(loaded.module, ArcFaceEncoder | ArcFaceGraph):
+            raise InvalidConfig(
+                f"manipulator.identity names a model of kind {loaded.config.kind!r}, which has another role. "
+                "Name the folder of a face encoder."
+            )
+        alignment = loaded.module.config.alignment
+        self.identity, self._aligner = loaded.module, FaceAligner(alignment, folder)
+        self.digests["identity"] = loaded.sha256
+        if alignment.detector_sha256:
+            self.digests["detector"] = alignment.detector_sha256
 
     @torch.no_grad()
     def start_inversion(self, photo: Tensor) -> tuple[Tensor, Tensor]:

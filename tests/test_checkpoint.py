@@ -16,6 +16,8 @@ from torch import nn
 from soundguide import __version__
 from soundguide.audio.frontend import LogMelConfig
 from soundguide.errors import InvalidCheckpoint
+from soundguide.models.arcface import ArcFaceConfig, ArcFaceEncoder
+from soundguide.models.arcface_graph import ArcFaceGraph, ArcFaceGraphConfig, FlattenNode, LinearNode
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.checkpoint import LoadedModel, Model, ModelConfig, load_model, load_weights, save_model
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
@@ -39,6 +41,12 @@ OPEN_CLIP = OpenClipConfig(
         "text_cfg": {"context_length": 8, "vocab_size": 49408, "width": 4, "heads": 1, "layers": 1},
     }
 )
+ARCFACE = ArcFaceConfig(layers=(1, 1, 1, 1), widths=(2, 2, 2, 2), input_size=16, embed_dim=4)
+ARCFACE_GRAPH = ArcFaceGraphConfig(
+    input_size=4,
+    embed_dim=5,
+    nodes=(FlattenNode(value=0), LinearNode(value=1, in_features=48, out_features=5, bias=True)),
+)
 
 
 def build(config: ModelConfig) -> Model:
@@ -49,6 +57,10 @@ def build(config: ModelConfig) -> Model:
             return OpenClipEncoder(config, seed=7)
         case SwinAudioConfig():
             return SwinAudioEncoder(config, seed=7)
+        case ArcFaceConfig():
+            return ArcFaceEncoder(config, seed=7)
+        case ArcFaceGraphConfig():
+            return ArcFaceGraph(config, seed=7)
 
 
 def save(folder: Path, *, half: bool = False, seed: int = 7, extra: dict[str, Any] | None = None) -> StyleGAN2:
@@ -75,7 +87,7 @@ def rewrite_weights(folder: Path, change: Any) -> None:
     edit_json(folder, weights_sha256=hashlib.sha256(path.read_bytes()).hexdigest())
 
 
-@pytest.mark.parametrize("config", [STYLEGAN2, OPEN_CLIP, SWIN], ids=lambda config: config.kind)
+@pytest.mark.parametrize("config", [STYLEGAN2, OPEN_CLIP, SWIN, ARCFACE, ARCFACE_GRAPH], ids=lambda config: config.kind)
 def test_what_is_saved_comes_back_bit_for_bit(config: ModelConfig, tmp_path: Path) -> None:
     module = build(config)
     sha256 = save_model(tmp_path / "model", module, config, half=False, made_by="a test")

@@ -288,6 +288,13 @@ def test_a_photo_shows_its_inversion_error_and_itself(tmp_path: Path) -> None:
     assert "0.031" in page.text_of("dd") and page.count("img", **{"class": "inset"}) == 1
 
 
+def test_a_kept_identity_is_shown_and_a_missing_face_is_told(tmp_path: Path) -> None:
+    rows = [edited(tmp_path, "a", identity_similarity=0.8125), edited(tmp_path, "b", identity_note="no face there")]
+    page = Page(write(tmp_path, rows))
+    assert page.text_of("dt").count("identity") == 1 and "0.812" in page.text_of("dd")
+    assert page.text_of("note") == ["no face there"]
+
+
 def test_an_optional_note_column_is_shown(tmp_path: Path) -> None:
     table = result_table([edited(tmp_path, "a"), edited(tmp_path, "b")])
     table = table.append_column("note", pa.array(["out of the miniature's domain", None]))

@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 from faulty_s3 import faulty
+from tiny_faces import write_detector, write_identity
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint, InvalidConfig
+from soundguide.faces import add_detector
 from soundguide.model_facts import absolute_models, read_model_facts
 from soundguide.models.fetch import CACHE_VARIABLE, fetch_model
-from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE
+from soundguide.models.manifest import CONFIG_FILE, DETECTOR_FILE, WEIGHTS_FILE
 from soundguide.storage import Storage
 from soundguide.world import World
 
@@ -41,6 +43,18 @@ def test_a_world_in_a_bucket_is_the_world_on_the_disk(
     assert absolute_models(stored) == stored
     assert read_model_facts(stored, s3) == read_model_facts(tiny_models)
     assert World(stored, s3).digests == World(tiny_models).digests
+
+
+def test_a_face_encoder_comes_with_its_detector(s3: Storage, tmp_path: Path) -> None:
+    folder = write_identity(tmp_path / "identity")
+    add_detector(folder, write_detector(tmp_path / "det.onnx", None))
+    for path in folder.iterdir():
+        s3.write_bytes(f"s3://bucket/faces/{path.name}", path.read_bytes())
+    fetched = fetch_model("s3://bucket/faces", s3)
+    detector = (folder / DETECTOR_FILE).read_bytes()
+    assert (fetched / DETECTOR_FILE).read_bytes() == detector
+    (fetched / DETECTOR_FILE).write_bytes(b"another")
+    assert (fetch_model("s3://bucket/faces", s3) / DETECTOR_FILE).read_bytes() == detector
 
 
 def fetch(storage: Storage, cache: str) -> str:

@@ -9,9 +9,20 @@ import torch
 from torch import Tensor, nn
 
 from soundguide.audio.frontend import LogMelConfig
+from soundguide.models.arcface import ArcFaceConfig, ArcFaceEncoder
+from soundguide.models.arcface_graph import (
+    AddNode,
+    ArcFaceGraph,
+    ArcFaceGraphConfig,
+    ConvNode,
+    FlattenNode,
+    LinearNode,
+    PReluNode,
+    ScaleNode,
+)
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
-from soundguide.models.protocols import AudioEncoder, Generator, ImageTextEncoder
+from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 
 TEXT = {"context_length": 16, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
@@ -56,9 +67,27 @@ def audio_encoder() -> SwinAudioEncoder:
     )
 
 
+def face_encoder(variant: str = "iresnet") -> ArcFaceEncoder:
+    sizes = {"layers": (1, 1, 1, 1), "widths": (4, 4, 8, 8), "input_size": 32, "embed_dim": 12}
+    return ArcFaceEncoder(ArcFaceConfig.model_validate({"variant": variant, **sizes}))
+
+
+def face_graph() -> ArcFaceGraph:
+    sizes = {"kernel": (3, 3), "stride": (2, 2), "padding": (1, 1), "groups": 1, "bias": True}
+    nodes = (
+        ConvNode(value=0, in_channels=3, out_channels=4, **sizes),
+        PReluNode(value=1, channels=4),
+        ScaleNode(value=2, channels=4),
+        AddNode(value=1, other=3),
+        FlattenNode(value=4),
+        LinearNode(value=5, in_features=4 * 8 * 8, out_features=12, bias=False),
+    )
+    return ArcFaceGraph(ArcFaceGraphConfig(input_size=16, embed_dim=12, nodes=nodes))
+
+
 @functools.cache
 def build(name: str) -> Adapter:
-    network: StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+    network: StyleGAN2 | OpenClipEncoder | SwinAudioEncoder | ArcFaceEncoder | ArcFaceGraph
     match name:
         case "stylegan2 map":
             network = generator()
@@ -78,10 +107,17 @@ def build(name: str) -> Adapter:
         case "swin_audio":
             network = audio_encoder()
             return Adapter(network.eval(), network.encode_audio, normal(3, 8000, scale=0.1))
+        case "arcface iresnet" | "arcface ir_se50":
+            network = face_encoder(name.split()[1])
+            return Adapter(network.eval(), network.encode_identity, normal(3, 3, 32, 32, scale=0.5))
+        case "arcface graph, larger faces":
+            network = face_graph()
+            return Adapter(network.eval(), network.encode_identity, normal(3, 3, 40, 40, scale=0.5))
     raise AssertionError(name)
 
 
 ENCODERS = ["open_clip vit", "open_clip vit, larger images", "open_clip resnet", "swin_audio"]
+ENCODERS += ["arcface iresnet", "arcface ir_se50", "arcface graph, larger faces"]
 
 
 @pytest.fixture(scope="module", params=["stylegan2 map", "stylegan2 synthesize", *ENCODERS])
@@ -132,11 +168,15 @@ def test_gradient_of_a_row_reaches_that_row_alone(adapter: Adapter) -> None:
 
 def test_the_constructor_leaves_the_global_generator_alone() -> None:
     state = torch.get_rng_state()
-    audio_encoder(), clip(VIT), generator()
+    audio_encoder(), clip(VIT), generator(), face_encoder(), face_graph()
     assert torch.equal(torch.get_rng_state(), state)
 
 
-@pytest.mark.parametrize("make", [generator, audio_encoder, lambda: clip(VIT)], ids=["stylegan2", "swin", "open_clip"])
+@pytest.mark.parametrize(
+    "make",
+    [generator, audio_encoder, lambda: clip(VIT), face_encoder, face_graph],
+    ids=["stylegan2", "swin", "open_clip", "arcface", "arcface_graph"],
+)
 def test_one_seed_makes_one_network(make: Callable[[], nn.Module]) -> None:
     first, second = make().state_dict(), make().state_dict()
     assert first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
@@ -157,7 +197,10 @@ def test_adapters_meet_their_protocols() -> None:
     painter: Generator = generator()
     seer: ImageTextEncoder = clip(VIT)
     listener: AudioEncoder = audio_encoder()
+    identifier: IdentityEncoder = face_encoder()
     assert painter.synthesize(painter.map(normal(2, painter.z_dim))).shape == (2, 3, 16, 16)
     assert seer.encode_image(normal(2, 3, seer.resolution, seer.resolution)).shape == (2, seer.embed_dim)
+    size = identifier.resolution
+    assert identifier.encode_identity(normal(2, 3, size, size)).shape == (2, identifier.embed_dim)
     waveforms = normal(2, listener.num_samples)
     assert listener.sample_rate == 8000 and listener.encode_audio(waveforms).shape == (2, listener.embed_dim)

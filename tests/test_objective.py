@@ -10,6 +10,7 @@ from tiny_world import NUM_WS, RESOLUTION, W_DIM, write_tiny_world
 from torch import Tensor
 
 from soundguide.config import EditSettings
+from soundguide.faces import Face
 from soundguide.objective import EditObjective, Run, margin_of
 from soundguide.optimize import Schedule
 from soundguide.views import random_views
@@ -23,9 +24,11 @@ FAR = -5.0  # a source similarity so low that the hinge rests: guidance of weigh
 class PixelIdentity:
     """A stand-in for a face encoder: random projections of the pixels."""
 
+    resolution, embed_dim = RESOLUTION, 512
+
     def __init__(self) -> None:
         draw = torch.Generator().manual_seed(9)
-        self.projection = torch.randn(3 * RESOLUTION * RESOLUTION, 512, generator=draw)
+        self.projection = torch.randn(3 * RESOLUTION * RESOLUTION, self.embed_dim, generator=draw)
 
     def encode_identity(self, images: Tensor) -> Tensor:
         return torch.nn.functional.normalize(images.flatten(1) @ self.projection, dim=1)
@@ -42,10 +45,8 @@ def unit(seed: int, size: int = 16) -> Tensor:
 
 
 def edit_run(world: World, seed: int, settings: EditSettings, similarity: float = 0.0) -> Run:
-    identity = unit(seed + 50, 512) if settings.lambda_id > 0 else None
-    return Run(
-        "edit", world.code(seed, None, 1.0), unit(seed), settings, similarity, settings.margin, identity=identity
-    )
+    face = Face(unit(seed + 50, 512), torch.eye(2, 3) / (1 + seed)) if settings.lambda_id > 0 else None
+    return Run("edit", world.code(seed, None, 1.0), unit(seed), settings, similarity, settings.margin, face=face)
 
 
 def invert_run(world: World, seed: int) -> Run:
@@ -91,7 +92,9 @@ def company(world: World) -> list[Run]:
     return [
         edit_run(world, 0, EditSettings(num_views=1)),
         invert_run(world, 1),
-        edit_run(world, 2, EditSettings(num_views=4, view_seed=7, lambda_reg=0.05, layer_gates="adaptive")),
+        edit_run(
+            world, 2, EditSettings(num_views=4, view_seed=7, lambda_reg=0.05, lambda_id=0.1, layer_gates="adaptive")
+        ),
         edit_run(world, 3, EditSettings(num_views=2, regulariser="paper", lambda_spread=0.1, margin=0.5)),
         invert_run(world, 4),
         edit_run(world, 5, EditSettings(num_views=3, view_seed=7, lambda_id=0.2)),

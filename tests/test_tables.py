@@ -90,6 +90,8 @@ def test_results_survive_their_table() -> None:
         similarity_after=0.2,
         latent_distance=1.0,
         inversion_error=0.01,
+        identity_similarity=0.9,
+        identity_note="half a face",
         level_db=-20.0,
         gates=(1.0, 1.0),
         label_names=("rain",),

@@ -114,6 +114,8 @@ function measures({ result, sound }) {
   ];
   if (result.level_db !== null) rows.push(["Loudness", `${result.level_db.toFixed(0).replace("-", "\u2212")} dBFS`]);
   if (result.inversion_error !== null) rows.push(["Photo off by", `${(100 * result.inversion_error).toFixed(1)} %`]);
+  if (Number.isFinite(result.identity_similarity)) rows.push(["Same face", signed(result.identity_similarity)]);
+  if (result.identity_note) rows.push(["Same face", result.identity_note]);
   return rows;
 }
 

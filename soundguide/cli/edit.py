@@ -194,8 +194,12 @@ def _tell(edited: ManipulatedEdit, written: list[str]) -> None:
     table.add_row("took", f"{edited.seconds:.1f} s, {edited.steps} steps")
     if not math.isnan(edited.inversion_error):
         table.add_row("likeness", f"inversion error {edited.inversion_error:.3f} (mean, 0 to 1)")
+    if not math.isnan(edited.identity_similarity):
+        table.add_row("identity", f"{edited.identity_similarity:.3f} (cosine of the faces, 1 is the same)")
     table.add_row("wrote", "\n".join(written))
     out.print(table)
+    if edited.identity_note:
+        warn(edited.identity_note)
     if edited.inversion_error > OUT_OF_DOMAIN:
         warn(
             f"the photo lies outside of what this generator can draw: inversion error {edited.inversion_error:.3f}, "

@@ -19,14 +19,16 @@ from torch import Tensor, nn
 
 from soundguide import __version__
 from soundguide.errors import InvalidCheckpoint
+from soundguide.models.arcface import ArcFaceConfig, ArcFaceEncoder
+from soundguide.models.arcface_graph import ArcFaceGraph, ArcFaceGraphConfig
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, config_fields, read_config
 from soundguide.models.stylegan2 import StyleGAN2, StyleGAN2Config
 from soundguide.validation import describe
 
-ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig
-Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder
+ModelConfig = StyleGAN2Config | OpenClipConfig | SwinAudioConfig | ArcFaceConfig | ArcFaceGraphConfig
+Model = StyleGAN2 | OpenClipEncoder | SwinAudioEncoder | ArcFaceEncoder | ArcFaceGraph
 
 _NUM_SHOWN = 3  # mismatches named in one message
 
@@ -117,7 +119,8 @@ def load_weights(module: nn.Module, folder: Path) -> str:
     except SafetensorError as error:
         raise InvalidCheckpoint(f"{path}: not a safetensors file ({error}). Save the model again.") from error
     state = {name: value.float() if value.is_floating_point() else value for name, value in stored.items()}
-    _check_fit(path, module.state_dict(), state)
+    remedy = f"Use the {CONFIG_FILE} that was saved with these weights."
+    check_fit(f"{path}", module.state_dict(), state, remedy=remedy)
     module.load_state_dict(state, strict=True)
     return sha256
 
@@ -131,9 +134,14 @@ def _parse(folder: Path, fields: dict[str, Any]) -> ModelConfig:
                 return OpenClipConfig.model_validate(fields)
             case "swin_audio":
                 return SwinAudioConfig.model_validate(fields)
+            case "arcface":
+                return ArcFaceConfig.model_validate(fields)
+            case "arcface_graph":
+                return ArcFaceGraphConfig.model_validate(fields)
             case other:
                 raise InvalidCheckpoint(
-                    f"{folder}: kind {other!r} is none of stylegan2, open_clip, swin_audio. Name another model folder."
+                    f"{folder}: kind {other!r} is none of stylegan2, open_clip, swin_audio, arcface, arcface_graph. "
+                    "Name another model folder."
                 )
     except ValidationError as error:
         raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
@@ -147,11 +155,16 @@ def _build(config: ModelConfig) -> Model:
             return OpenClipEncoder(config)
         case SwinAudioConfig():
             return SwinAudioEncoder(config)
+        case ArcFaceConfig():
+            return ArcFaceEncoder(config)
+        case ArcFaceGraphConfig():
+            return ArcFaceGraph(config)
         case _:
             assert_never(config)
 
 
-def _check_fit(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) -> None:
+def check_fit(source: str, wanted: Mapping[str, Tensor], got: Mapping[str, Tensor], *, remedy: str) -> None:
+    """Raise `InvalidCheckpoint` for tensors of ``source`` that are too many, too few or of other shapes than wanted."""
     wrong = [
         f"{name}: expected {_shape(wanted, name)}, got {_shape(got, name)}"
         for name in sorted(wanted.keys() | got.keys())
@@ -160,12 +173,11 @@ def _check_fit(path: Path, wanted: dict[str, Tensor], got: dict[str, Tensor]) ->
     if wrong:
         more = f"; and {len(wrong) - _NUM_SHOWN} more" if len(wrong) > _NUM_SHOWN else ""
         raise InvalidCheckpoint(
-            f"{path}: does not fit the architecture in {CONFIG_FILE}. {'; '.join(wrong[:_NUM_SHOWN])}{more}. "
-            f"Use the {CONFIG_FILE} that was saved with these weights."
+            f"{source}: does not fit its architecture. {'; '.join(wrong[:_NUM_SHOWN])}{more}. {remedy}"
         )
 
 
-def _shape(tensors: dict[str, Tensor], name: str) -> str:
+def _shape(tensors: Mapping[str, Tensor], name: str) -> str:
     return str(list(tensors[name].shape)) if name in tensors else "nothing"
 
 

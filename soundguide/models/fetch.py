@@ -9,7 +9,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from soundguide.errors import InvalidCheckpoint, InvalidConfig, SourceNotFound
-from soundguide.models.manifest import CONFIG_FILE, WEIGHTS_FILE, parse_config
+from soundguide.models.manifest import CONFIG_FILE, DETECTOR_FILE, WEIGHTS_FILE, detector_sha256, parse_config
 from soundguide.storage import Storage, join_uri
 
 CACHE_VARIABLE = "SOUNDGUIDE_CACHE"
@@ -38,13 +38,16 @@ def fetch_model(uri: str, storage: Storage) -> Path:
         raise InvalidCheckpoint(
             f"{uri}: no model there ({error}). Name a folder with {CONFIG_FILE} and {WEIGHTS_FILE}."
         ) from error
-    expected = str(parse_config(text, join_uri(uri, CONFIG_FILE))["weights_sha256"])
+    config = parse_config(text, join_uri(uri, CONFIG_FILE))
+    files = {WEIGHTS_FILE: str(config["weights_sha256"]), DETECTOR_FILE: detector_sha256(config)}
     folder = cache_folder() / "models" / hashlib.sha256(text).hexdigest()[:32]
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder.with_suffix(".lock")):
-            if not (folder / CONFIG_FILE).is_file() or _sha256(folder / WEIGHTS_FILE) != expected:
-                _fetch_weights(join_uri(uri, WEIGHTS_FILE), storage, folder / WEIGHTS_FILE, expected)
+            wrong = [name for name, expected in files.items() if file_sha256(folder / name) != expected]
+            for name in wrong:
+                _fetch_file(join_uri(uri, name), storage, folder / name, files[name])
+            if wrong or not (folder / CONFIG_FILE).is_file():
                 Storage().write_bytes(str(folder / CONFIG_FILE), text)  # last: with it the model is whole
     except OSError as error:
         raise InvalidConfig(
@@ -54,24 +57,24 @@ def fetch_model(uri: str, storage: Storage) -> Path:
     return folder
 
 
-def _fetch_weights(uri: str, storage: Storage, target: Path, expected: str) -> None:
+def _fetch_file(uri: str, storage: Storage, target: Path, expected: str) -> None:
     part = target.with_name(f".{uuid.uuid4().hex}.part")
     try:
         with storage.open(uri) as source, part.open("wb") as file:
             shutil.copyfileobj(source, file, _CHUNK)
-        found = _sha256(part)
+        found = file_sha256(part)
         if found != expected:
             raise InvalidCheckpoint(
                 f"{uri}: damaged or exchanged, expected SHA-256 {expected}, got {found}. Copy or save the model again."
             )
         os.replace(part, target)
     except SourceNotFound as error:
-        raise InvalidCheckpoint(f"{uri}: the weights are missing ({error}). Copy the model again.") from error
+        raise InvalidCheckpoint(f"{uri}: missing ({error}). Copy the model again.") from error
     finally:
         part.unlink(missing_ok=True)
 
 
-def _sha256(path: Path) -> str:
+def file_sha256(path: Path) -> str:
     """Return the SHA-256 of a file; "" where there is none."""
     if not path.is_file():
         return ""

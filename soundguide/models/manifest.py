@@ -14,6 +14,7 @@ from soundguide.storage import Storage
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
+DETECTOR_FILE = "detector.onnx"  # of faces, beside the weights of an identity encoder
 MINIATURE = "miniature"
 MINIATURE_FACES = "miniature-faces"
 
@@ -67,6 +68,12 @@ def parse_config(text: bytes, path: str) -> dict[str, Any]:
     if not isinstance(labels, list) or not all(isinstance(label, str) for label in labels):
         raise InvalidCheckpoint(f"{path}: labels must be a list of texts, got {labels!r:.80}. Correct or remove it.")
     return dict(config)
+
+
+def detector_sha256(config: dict[str, Any]) -> str:
+    """Return the SHA-256 of the face detector that comes with a model, of what `read_config` gave; "" for none."""
+    alignment = config.get("alignment")
+    return str(alignment.get("detector_sha256", "")) if isinstance(alignment, dict) else ""
 
 
 def config_fields(manifest: dict[str, Any]) -> dict[str, Any]:

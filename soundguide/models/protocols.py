@@ -102,6 +102,16 @@ class AudioEncoder(Protocol):
 class IdentityEncoder(Protocol):
     """Faces into a space where one person's pictures lie together (ArcFace)."""
 
+    @property
+    def embed_dim(self) -> int:
+        """Width E of the embedding space; it has nothing to do with that of the other encoders."""
+        ...
+
+    @property
+    def resolution(self) -> int:
+        """Height and width in pixels at which the network reads faces."""
+        ...
+
     def encode_identity(self, images: Tensor) -> Tensor:
-        """Embed aligned faces ``[B, 3, H, W]``, sRGB in [-1, 1], as ``[B, 512]``."""
+        """Embed aligned faces ``[B, 3, H, W]``, sRGB in [-1, 1], as ``[B, E]``; resizing is inside."""
         ...
