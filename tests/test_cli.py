@@ -37,6 +37,7 @@ COMMANDS = [
     "miniature train image-text",
     "miniature train audio",
     "miniature train reader",
+    "miniature train identity",
 ]
 
 

@@ -21,8 +21,8 @@ _STATES = Path("out/training")
 app = typer.Typer(
     cls=ErrorBorder,
     no_args_is_help=True,
-    help="Remake a model of the miniature. Order: generator, image-text, audio; the reader needs no other. A training "
-    "that was stopped goes on where it saved last: give the same --folder again.",
+    help="Remake a model of the miniature. Order: generator, image-text, audio, and identity of faces; the reader "
+    "needs no other. A training that was stopped goes on where it saved last: give the same --folder again.",
     epilog=examples(
         ("all four, one after the other", "miniature train generator"),
         ("", "miniature train image-text"),
@@ -163,6 +163,22 @@ def audio(
     _save(model, recipe, "audio", out, "audio" if recordings is None else "audio --recordings DIR", steps=steps)
 
 
+@app.command(epilog=examples(("after the faces' generator", "miniature train identity")))
+def identity(folder: Folder = None, steps: Steps = None, out: Out = None, generator: Generator = "") -> None:
+    """Train the face world's ArcFace, which ignores expressions; it is saved by way of ONNX, as users' own are."""
+    log_progress()
+    from soundguide.miniature.faces.arcface_file import save_identity
+    from soundguide.miniature.faces.train_identity import train_identity
+    from soundguide.miniature.models import load_generator
+    from soundguide.miniature.recipes import FACES_RECIPE
+
+    name = FACES_RECIPE.domain.name
+    num_steps = steps or FACES_RECIPE.steps["identity"]
+    model = train_identity(_state(folder, "faces", "identity"), load_generator(generator or name), num_steps=num_steps)
+    target = out or resolve_model(name, "identity")
+    _tell(target, save_identity(target, model, made_by=_made_by("identity", steps)))
+
+
 def _state(folder: Path | None, world: WorldName, role: Role) -> Path:
     return folder or (_STATES / role if world == "landscape" else _STATES / world / role)
 
@@ -170,14 +186,21 @@ def _state(folder: Path | None, world: WorldName, role: Role) -> Path:
 def _save(
     model: nn.Module, recipe: Recipe, role: Role, folder: Path | None, command: str, *, steps: int | None
 ) -> None:
-    from soundguide.cli.console import out
     from soundguide.miniature.models import save_role
 
     target = folder or resolve_model(recipe.domain.name, role)
     world = "" if recipe.domain.name == MINIATURE else " --world faces"
-    length = "" if steps is None else f" --steps {steps}"
-    made_by = f"soundguide miniature train {command}{world}{length}"
-    digest = save_role(target, model, made_by=made_by, labels=recipe.domain.labels)
+    made_by = _made_by(f"{command}{world}", steps)
+    _tell(target, save_role(target, model, made_by=made_by, labels=recipe.domain.labels))
+
+
+def _made_by(command: str, steps: int | None) -> str:
+    return f"soundguide miniature train {command}{'' if steps is None else f' --steps {steps}'}"
+
+
+def _tell(target: Path, digest: str) -> None:
+    from soundguide.cli.console import out
+
     size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
     out.print(f"[dim]wrote[/]  {target}  [dim]{size:.1f} MB, SHA-256 {digest[:16]}…[/]")
 

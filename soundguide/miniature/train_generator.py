@@ -93,16 +93,21 @@ def factor_layout(w_dim: int, latents: Latents = LANDSCAPE.latents) -> tuple[Ten
     return basis * size[:, None], offsets
 
 
+def codes_of(factors: Tensor, model: StyleGAN2, latents: Latents) -> Tensor:
+    """Return the codes ``[B, L, D]`` at which `fit_mapping` lays pictures of ``factors`` ``[B, num_factors]``."""
+    directions, offsets = factor_layout(model.w_dim, latents)
+    return (LIFT + (factors - offsets) @ directions)[:, None].expand(-1, model.num_ws, -1)
+
+
 def fit_mapping(model: StyleGAN2, *, num_steps: int, latents: Latents = LANDSCAPE.latents) -> float:
     """Teach the mapping network the layout of factors in w; return its last root mean square error, in w units."""
-    directions, offsets = factor_layout(model.w_dim, latents)
     generator = torch.Generator().manual_seed(3)
     optimizer = torch.optim.Adam(model.mapping.parameters(), lr=3e-3, betas=(0.9, 0.99))
     annealing = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, num_steps)
     loss = torch.zeros(())
     for _ in range(num_steps):
         z = torch.cat([latents.sample(256, generator, crowded=crowded) for crowded in (False, True)])
-        target = LIFT + (latents.factors(z) - offsets) @ directions
+        target = codes_of(latents.factors(z), model, latents)[:, 0]
         loss = (model.mapping(z) - target).square().mean()
         optimizer.zero_grad()
         loss.backward()
