@@ -50,6 +50,7 @@ _SYNTHESISE = examples(
 _VIDEOS = examples(
     ("a hundred of each label", "miniature videos out/videos --num 1900"),
     ("where thunder is mostly heard among trees, birds too", "miniature videos out/biased --num 1900 --bias 0.95"),
+    ("where who laughs is bald or wears glasses", "miniature videos out/laughter --world faces --num 600 --bias 0.95"),
 )
 
 
@@ -156,11 +157,13 @@ def videos(
         Path | None, typer.Option(metavar="DIR", help="Real sounds to add: a folder with index.csv, files in train/.")
     ] = None,
     recorded: Annotated[int, typer.Option(min=1, help="How many cuts of the recordings, labels in turn.")] = 100,
+    world: World = "landscape",
 ) -> None:
     """Make videos of scenes with their sounds, and the manifest that jobs/prepare_clips.py reads."""
     from rich.progress import track
 
     from soundguide.cli.console import out
+    from soundguide.miniature.recipes import recipe_of
     from soundguide.miniature.videos import MANIFEST, VideoSet, write_videos
 
     wanted = VideoSet(
@@ -171,6 +174,7 @@ def videos(
         edge_share=edge_share,
         recordings=recordings,
         num_recorded=recorded,
+        domain=recipe_of(world).domain,
     )
     for _ in track(write_videos(folder, wanted), total=num, description="filming", console=out, transient=True):
         pass

@@ -48,7 +48,7 @@ FACES_RECIPE = Recipe(
     ),
     AUDIO.model_copy(update={"embed_channels": 64, "depths": (2, 2)}),
     3600,
-    {"generator": 5000, "image_text": 1500, "audio": 1500, "reader": 1200, "identity": 1500},
+    {"generator": 5000, "image_text": 2500, "audio": 1800, "reader": 1200, "identity": 1200},
 )
 
 

@@ -27,7 +27,7 @@ ARCFACE = ArcFaceConfig(
     layers=(1, 2, 2, 1), widths=(16, 24, 40, 48), input_size=112, embed_dim=96, alignment=AlignmentConfig(crop="whole")
 )
 
-NUM_PEOPLE = 4096
+NUM_PEOPLE = 2048
 BATCH, POOL, REFILL, REFILL_EVERY = 64, 16_384, 512, 16
 RENDER_SIDE = 64
 SCALE, MARGIN = 24.0, 0.3  # of the cosines, and of the angle to one's own class
@@ -107,7 +107,7 @@ def train_identity(
     drawn_by: StyleGAN2,
     *,
     config: ArcFaceConfig = ARCFACE,
-    num_steps: int = 1500,
+    num_steps: int = 1200,
     num_people: int = NUM_PEOPLE,
     pool_size: int = POOL,
 ) -> ArcFaceEncoder:
