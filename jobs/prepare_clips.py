@@ -49,7 +49,7 @@ from soundguide.clips.shards import open_shards, reconcile_clips, weak_partners_
 from soundguide.clips.sources import ClipRequests, Files, read_audioset, read_plain, read_vggsound
 from soundguide.clips.splits import SPLITS
 from soundguide.clips.weak_partners import write_tables
-from soundguide.models.manifest import MINIATURE
+from soundguide.models.manifest import MINIATURE, PACKAGED
 from soundguide.records import STATUSES
 from soundguide.run_folder import Facts, RunFolder, describe_run
 from soundguide.storage import Storage, resolve_uri
@@ -222,7 +222,7 @@ def main(argv: Sequence[str]) -> int:
 def _place(config: ClipsConfig) -> ClipsConfig:
     """Return the config with absolute folders, for actors may work in another; a submitted job must name them so."""
     names = {} if is_submitted() else {name: getattr(config.embedder, name) for name in ("image_text", "wordnet")}
-    folders = {name: os.path.abspath(path) for name, path in names.items() if path and path != MINIATURE}
+    folders = {name: os.path.abspath(path) for name, path in names.items() if path and path not in PACKAGED}
     embedder = config.embedder.model_copy(update=folders)
     return config.model_copy(update={"output": place_output(config.output), "embedder": embedder})
 

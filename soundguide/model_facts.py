@@ -8,7 +8,7 @@ from typing import Any
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint
 from soundguide.models.domain import Domain, read_domain
-from soundguide.models.manifest import MINIATURE, WEIGHTS_FILE, Role, detector_sha256, read_config, resolve_model
+from soundguide.models.manifest import PACKAGED, WEIGHTS_FILE, Role, detector_sha256, read_config, resolve_model
 from soundguide.storage import Storage
 
 
@@ -58,7 +58,7 @@ def absolute_models(config: ManipulatorConfig) -> ManipulatorConfig:
 
     Raises `InvalidCheckpoint` for a name that no imported model has.
     """
-    local = {role: name for role, name in models_of(config).items() if name != MINIATURE and "://" not in name}
+    local = {role: name for role, name in models_of(config).items() if name not in PACKAGED and "://" not in name}
     return config.model_copy(update={role: os.path.abspath(resolve_model(name, role)) for role, name in local.items()})
 
 

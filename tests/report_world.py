@@ -9,9 +9,9 @@ import torch
 from soundguide.audio.frontend import LogMelConfig
 from soundguide.config import ManipulatorConfig
 from soundguide.manipulator import Manipulator
+from soundguide.miniature.latents import Z_DIM
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report.recognition import guiding_sound
-from soundguide.miniature.scenes import Z_DIM
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.checkpoint import save_model
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder

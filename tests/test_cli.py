@@ -45,6 +45,7 @@ COMMANDS = [
     "miniature train image-text",
     "miniature train audio",
     "miniature train reader",
+    "miniature train identity",
 ]
 
 

@@ -28,7 +28,8 @@ def test_a_misspelt_label_is_answered_with_the_one_meant(tmp_path: Path) -> None
 
 
 def test_render_draws_the_scene_that_a_seed_stands_for(tmp_path: Path) -> None:
-    from soundguide.miniature.scenes import Z_DIM, factors_from_z, render
+    from soundguide.miniature.latents import Z_DIM
+    from soundguide.miniature.scenes import factors_from_z, render
     from soundguide.world import seeded_z, to_bytes
 
     path = tmp_path / "scene.png"
@@ -36,6 +37,30 @@ def test_render_draws_the_scene_that_a_seed_stands_for(tmp_path: Path) -> None:
     expected = to_bytes(render(factors_from_z(seeded_z(7, Z_DIM)), 64).images[0])
     difference = np.asarray(picture_of(path)).astype(int) - expected
     assert np.abs(difference).max() <= 1  # the latent is normalised once more
+
+
+def test_render_draws_the_faces_of_seeds_with_an_expression_if_asked(tmp_path: Path) -> None:
+    from soundguide.miniature.faces.faces import CONTINUOUS, LATENTS, render
+    from soundguide.miniature.faces.labels import LABELS
+    from soundguide.miniature.latents import Z_DIM
+    from soundguide.world import seeded_z, to_bytes
+
+    path = tmp_path / "face.png"
+    world = ("miniature", "render", "--world", "faces", "--seed", "7", "--resolution", "64", "-o", path)
+    assert run(*world).exit_code == 0
+    factors = LATENTS.factors(seeded_z(7, Z_DIM))
+    calm = np.asarray(picture_of(path)).astype(int)
+    assert np.abs(calm - to_bytes(render(factors, 64).images[0])).max() <= 1
+    assert run(*world, "--label", "screaming").exit_code == 0
+    assert float(factors[0, len(CONTINUOUS) + LABELS.index("screaming")]) < 0.5
+    assert np.abs(np.asarray(picture_of(path)).astype(int) - calm).mean() > 2
+    assert_refused(run(*world, "--label", "raining"), "'raining'", "giggling")
+
+
+def test_synthesise_knows_the_voices_too(tmp_path: Path) -> None:
+    path = tmp_path / "yawn.wav"
+    assert run("miniature", "synthesise", "yawning", "--seconds", "0.5", "-o", path).exit_code == 0
+    assert path.stat().st_size > 16_000
 
 
 def test_render_puts_many_scenes_on_one_sheet(tmp_path: Path) -> None:

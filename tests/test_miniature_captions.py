@@ -6,13 +6,12 @@ from soundguide.miniature.captions import (
     FACTS,
     PHRASES,
     draw_captions,
-    false_of,
     phrase,
     truth,
-    undecided_or_true_of,
 )
 from soundguide.miniature.labels import LABELS
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, factors_from_z, sample_z
+from soundguide.miniature.vocabulary import false_of, undecided_or_true_of
 
 
 def scene(**values: float) -> torch.Tensor:

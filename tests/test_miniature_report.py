@@ -18,6 +18,7 @@ from soundguide.config import EditSettings
 from soundguide.errors import InvalidConfig
 from soundguide.manipulator import Manipulator
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.latents import Z_DIM
 from soundguide.miniature.models import save_role
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report import PARTS, Amount, Figure, Report, recognition, run_report
@@ -26,7 +27,7 @@ from soundguide.miniature.report.generation import gradient_energy, measure_gene
 from soundguide.miniature.report.held_out import Scenes, as_bytes, held_out_scenes
 from soundguide.miniature.report.judge import load_reader
 from soundguide.miniature.report.measures import auc, label_aucs, threshold_at, vote
-from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, Z_DIM, factors_from_z, render
+from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, factors_from_z, render
 from soundguide.world import seeded_z
 
 SMALL = Amount(num_scenes=96, num_inverted=2, clips_per_label=1, labels=("raining", "church bells"))

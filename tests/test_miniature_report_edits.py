@@ -13,12 +13,13 @@ from soundguide.config import EditSettings
 from soundguide.errors import InvalidConfig
 from soundguide.manipulator import Manipulator
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.latents import Z_DIM
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.recordings import read_recordings
 from soundguide.miniature.report import appearance, edits, recognition
 from soundguide.miniature.report.held_out import as_bytes, held_out_scenes
 from soundguide.miniature.report.judge import Judge
-from soundguide.miniature.scenes import CONTINUOUS, Z_DIM, factors_from_z, spoken_of
+from soundguide.miniature.scenes import CONTINUOUS, factors_from_z, spoken_of
 from soundguide.world import seeded_z
 
 FEW_STEPS = EditSettings(num_steps=3, num_views=1)

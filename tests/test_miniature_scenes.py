@@ -6,10 +6,10 @@ import pytest
 import torch
 
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.latents import Z_DIM
 from soundguide.miniature.scenes import (
     CONTINUOUS,
     NUM_FACTORS,
-    Z_DIM,
     factors_from_z,
     render,
     sample_z,

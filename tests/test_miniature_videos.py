@@ -10,6 +10,7 @@ from soundguide.clips.decode import ClipDecoder, ClipLimits, ClipSettings
 from soundguide.clips.sources import read_plain
 from soundguide.images import ImageLimits, decode_image
 from soundguide.miniature.clips import make_clip
+from soundguide.miniature.faces.domain import FACES
 from soundguide.miniature.scenes import render
 from soundguide.storage import Storage
 from soundguide.world import to_bytes
@@ -31,6 +32,19 @@ def test_videos_are_their_clips_and_their_manifest_can_be_prepared(tmp_path: Pat
         seen = decode_image(row["frame"], resolution=64, limits=ImageLimits(min_side=1)).astype(float)
         truth = to_bytes(render(clip.factors[None], 64).images[0]).astype(float)
         assert np.abs(seen - truth).mean() < 6  # H.264
+
+
+def test_videos_of_faces_show_who_is_heard(tmp_path: Path) -> None:
+    chosen = ("--world", "faces", "--bias", "1")
+    result = run("miniature", "videos", tmp_path / "set", "-n", "1", "--seconds", "1", "--seed", "4", *chosen)
+    assert result.exit_code == 0, result.output
+    clip = FACES.make_clip(0, seed=4, seconds=1.0, bias=1.0)
+    requests = read_plain(str(tmp_path / "set" / "clips.csv"), Storage(), validation_share=0.0).table
+    assert requests["labels"].to_pylist() == [clip.label] == ["giggling"]
+    [row] = next(ClipDecoder(16_000, 64, ClipSettings(), ClipLimits(), Storage()).decode_table(requests)).to_pylist()
+    np.testing.assert_allclose(decode_audio(row["sound"], sample_rate=16_000)[:16_000], clip.waveform, atol=1e-4)
+    seen = decode_image(row["frame"], resolution=64, limits=ImageLimits(min_side=1)).astype(float)
+    assert np.abs(seen - to_bytes(FACES.render(clip.factors[None], 64).images[0])).mean() < 6  # H.264
 
 
 def test_cuts_of_recordings_join_the_videos(tmp_path: Path) -> None:

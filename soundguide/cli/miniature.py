@@ -11,13 +11,15 @@ import typer
 from soundguide.cli import report, training
 from soundguide.cli.border import ErrorBorder, examples
 from soundguide.cli.inputs import Models, load_config
+from soundguide.cli.training import World
 from soundguide.errors import InvalidConfig, InvalidSettings
+from soundguide.miniature.faces.labels import LABELS as EXPRESSIONS
 from soundguide.miniature.labels import EVENTS, LABELS, MUSIC_STYLES
 
 app = typer.Typer(
     cls=ErrorBorder,
     no_args_is_help=True,
-    help="The small world of landscapes that the package made itself: scenes, sounds, models and their report.",
+    help="The small worlds, landscapes and faces, that the package made itself: pictures, sounds, models and a report.",
     epilog=examples(
         ("the scene of seed 7, and what the generator makes of it", "miniature render --seed 7 -o scene.png"),
         ("", "miniature render --seed 7 --generated -o drawn.png"),
@@ -38,6 +40,7 @@ _RENDER = examples(
         'miniature render --label raining --label "bird song" --intensity 0.6 -o rain.png',
     ),
     ("drawn by the generator, as edits start from it", "miniature render --seed 7 --generated -o drawn.png"),
+    ("somebody who laughs", "miniature render --world faces --label giggling -o laughter.png"),
 )
 _SYNTHESISE = examples(
     ("rain", "miniature synthesise raining -o rain.wav"),
@@ -47,23 +50,25 @@ _SYNTHESISE = examples(
 _VIDEOS = examples(
     ("a hundred of each label", "miniature videos out/videos --num 1900"),
     ("where thunder is mostly heard among trees, birds too", "miniature videos out/biased --num 1900 --bias 0.95"),
+    ("where who laughs is bald or wears glasses", "miniature videos out/laughter --world faces --num 600 --bias 0.95"),
 )
 
 
 def _complete_label(incomplete: str) -> list[str]:
-    return [label for label in LABELS if label.startswith(incomplete.lower())]
+    return [label for label in (*LABELS, *EXPRESSIONS) if label.startswith(incomplete.lower())]
 
 
-def known_label(name: str) -> str:
-    """Return the label of the miniature that ``name`` spells; raise `InvalidSettings` that names those it may mean."""
+def known_label(name: str, labels: tuple[str, ...] = (*LABELS, *EXPRESSIONS)) -> str:
+    """Return which of ``labels`` ``name`` spells; raise `InvalidSettings` that names those it may mean."""
     label = " ".join(name.lower().replace("_", " ").split())
-    if label in LABELS:
+    if label in labels:
         return label
-    close = difflib.get_close_matches(label, LABELS, n=3, cutoff=0.5)
-    close += [known for known in LABELS if label and label in known and known not in close]
+    close = difflib.get_close_matches(label, labels, n=3, cutoff=0.5)
+    close += [known for known in labels if label and label in known and known not in close]
     meant = f"Did you mean {' or '.join(map(repr, close))}? " if close else ""
     raise InvalidSettings(
-        f"the label {name!r} is unknown. {meant}Events: {', '.join(EVENTS)}. Music: {', '.join(MUSIC_STYLES)}."
+        f"the label {name!r} is unknown. {meant}"
+        f"Events: {', '.join(EVENTS)}. Music: {', '.join(MUSIC_STYLES)}. Faces: {', '.join(EXPRESSIONS)}."
     )
 
 
@@ -73,7 +78,9 @@ def render(
     seed: Annotated[int, typer.Option(min=0, help="Which scene; with -n, the first of them.")] = 0,
     label: Annotated[
         list[str] | None,
-        typer.Option(help="Calm the scene but for this event or style; repeatable.", autocompletion=_complete_label),
+        typer.Option(
+            help="Calm the scene but for this event, style or expression; repeatable.", autocompletion=_complete_label
+        ),
     ] = None,
     intensity: Annotated[float, typer.Option(min=0, max=1, help="How strong each --label is.")] = 1.0,
     num: Annotated[int, typer.Option("--num", "-n", min=1, max=1024, help="So many scenes on one sheet.")] = 1,
@@ -82,32 +89,40 @@ def render(
     ] = 256,
     generated: Annotated[bool, typer.Option("--generated", help="Draw with the generator, not the renderer.")] = False,
     models: Models = None,
+    world: World = "landscape",
 ) -> None:
-    """Draw scenes of the miniature world: the truth (renderer), or what the generator learned of it."""
-    labels = tuple(known_label(name) for name in label or ())
+    """Draw scenes of a miniature world: the truth (renderer), or what the generator learned of it."""
+    labels = tuple(known_label(name, EXPRESSIONS if world == "faces" else LABELS) for name in label or ())
     if output.suffix.lower() != ".png":
         raise InvalidConfig(f"--output writes PNG, got '{output}'. Name a file that ends in .png.")
     from soundguide.cli.console import out
     from soundguide.cli.scene_drawing import draw_scenes, generate_scenes, scene_latents
     from soundguide.cli.strip import contact
     from soundguide.images import encode_png
+    from soundguide.miniature.recipes import recipe_of
     from soundguide.storage import Storage
 
-    z = scene_latents(num, seed, labels, intensity=intensity)
-    pictures = generate_scenes(z, load_config(models)) if generated else draw_scenes(z, resolution)
+    domain = recipe_of(world).domain
+    z = scene_latents(num, seed, labels, intensity=intensity, domain=domain)
+    if generated:
+        pictures = generate_scenes(z, load_config(models).generator if models else domain.name)
+    else:
+        pictures = draw_scenes(z, resolution, domain)
     Storage().write_bytes(str(output), encode_png(contact(pictures)))
     out.print(f"[dim]wrote[/]  {output}")
 
 
 @app.command(epilog=_SYNTHESISE)
 def synthesise(
-    label: Annotated[str, typer.Argument(help="An event or a music style.", autocompletion=_complete_label)],
+    label: Annotated[
+        str, typer.Argument(help="An event, a music style or an expression.", autocompletion=_complete_label)
+    ],
     output: Annotated[Path, typer.Option("--output", "-o", metavar="OUT.wav", help="A .wav or .flac file.")],
     intensity: Annotated[float, typer.Option(min=0, max=1, help="From a whisper (0) to loud (1).")] = 0.8,
     seconds: Annotated[float, typer.Option(help="Length, 0.05 to 120 seconds.")] = 5.0,
     seed: Annotated[int, typer.Option(min=0, help="Another seed, another performance.")] = 0,
 ) -> None:
-    """Synthesise a sound of the miniature world."""
+    """Synthesise a sound of the miniature: an event, a style of music or a voice."""
     name = known_label(label)
     if output.suffix.lower() not in (".wav", ".flac"):
         raise InvalidConfig(f"--output writes WAV or FLAC, got '{output}'. Name a file that ends in .wav or .flac.")
@@ -115,10 +130,12 @@ def synthesise(
 
     from soundguide.audio.decode import encode_flac, encode_wav
     from soundguide.cli.console import out
+    from soundguide.miniature.faces import voices
     from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
     from soundguide.storage import Storage
 
-    waveform = synthesise(name, seconds=seconds, intensity=intensity, rng=np.random.default_rng(seed))
+    play = voices.synthesise if name in EXPRESSIONS else synthesise
+    waveform = play(name, seconds=seconds, intensity=intensity, rng=np.random.default_rng(seed))
     encode = encode_wav if output.suffix.lower() == ".wav" else encode_flac
     Storage().write_bytes(str(output), encode(waveform, SAMPLE_RATE_HZ))
     out.print(f"[dim]wrote[/]  {output}  [dim]{name}, {seconds:g} s[/]")
@@ -140,11 +157,13 @@ def videos(
         Path | None, typer.Option(metavar="DIR", help="Real sounds to add: a folder with index.csv, files in train/.")
     ] = None,
     recorded: Annotated[int, typer.Option(min=1, help="How many cuts of the recordings, labels in turn.")] = 100,
+    world: World = "landscape",
 ) -> None:
     """Make videos of scenes with their sounds, and the manifest that jobs/prepare_clips.py reads."""
     from rich.progress import track
 
     from soundguide.cli.console import out
+    from soundguide.miniature.recipes import recipe_of
     from soundguide.miniature.videos import MANIFEST, VideoSet, write_videos
 
     wanted = VideoSet(
@@ -155,6 +174,7 @@ def videos(
         edge_share=edge_share,
         recordings=recordings,
         num_recorded=recorded,
+        domain=recipe_of(world).domain,
     )
     for _ in track(write_videos(folder, wanted), total=num, description="filming", console=out, transient=True):
         pass

@@ -7,7 +7,7 @@ made measurable.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -94,13 +94,28 @@ def sound_of(
     event is strong in the picture, within `LEVEL_JITTER_DB`, so that loudness has a meaning to learn.
     """
     waveform = synthesise(label, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
+
+    def another() -> NDArray[np.float32]:
+        label = LABELS[rng.integers(len(LABELS))]
+        return synthesise(label, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
+
+    return in_surroundings(waveform, another, intensity, rng, ranges=ranges)
+
+
+def in_surroundings(
+    waveform: NDArray[np.float32],
+    another: Callable[[], NDArray[np.float32]],
+    intensity: float,
+    rng: np.random.Generator,
+    *,
+    ranges: Ranges,
+) -> NDArray[np.float32]:
+    """Return a waveform ``[T]`` mostly in a room and over ``another`` sound, through a microphone, at its level."""
     share = 0.8 if ranges == "train" else 1.0
     if rng.random() < share:
         waveform = room(waveform, rng=rng, ranges=ranges)
     if rng.random() < share:
-        other = synthesise(
-            LABELS[rng.integers(len(LABELS))], seconds=seconds, intensity=intensity, rng=rng, ranges=ranges
-        )
+        other = another()
         level_db = rng.uniform(-12.0, -9.0) if ranges == "held_out" else Draw(rng, ranges).uniform(-24.0, -12.0)
         waveform = over(waveform, other, float(level_db))
     heard = at_intensity(recording_chain(waveform, rng=rng, ranges=ranges), intensity)

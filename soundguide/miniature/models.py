@@ -3,12 +3,12 @@
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel
+from pydantic import BaseModel, PositiveInt
 from torch import nn
 
 from soundguide.config import Frozen
 from soundguide.errors import InvalidCheckpoint
-from soundguide.miniature.labels import LABELS
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.reader import SceneReader
 from soundguide.models.audio_encoder import SwinAudioEncoder
 from soundguide.models.checkpoint import load_model, save_model
@@ -18,17 +18,19 @@ from soundguide.models.stylegan2 import StyleGAN2
 
 
 class SceneReaderConfig(Frozen):
-    """The scene reader's architecture is fixed; its folder says only what it is."""
+    """The scene reader's architecture is fixed but for what it reads: of landscapes, if its folder does not say."""
 
     kind: Literal["scene_reader"] = "scene_reader"
+    num_factors: PositiveInt = len(LANDSCAPE.continuous)
+    num_labels: PositiveInt = len(LANDSCAPE.labels)
 
 
-def save_role(folder: Path, model: nn.Module, *, made_by: str) -> str:
+def save_role(folder: Path, model: nn.Module, *, made_by: str, labels: tuple[str, ...] = LANDSCAPE.labels) -> str:
     """Save one of the miniature's models, weights in float16; return their SHA-256.
 
-    ``made_by``: the command that remakes it. The sound encoder's folder also says what it can hear.
+    ``made_by``: the command that remakes it. The sound encoder's folder also says what it can hear, ``labels``.
     """
-    extra = {"labels": list(LABELS)} if isinstance(model, SwinAudioEncoder) else None
+    extra = {"labels": list(labels)} if isinstance(model, SwinAudioEncoder) else None
     return save_model(folder, model, _config_of(model), half=True, made_by=made_by, extra=extra)
 
 
@@ -51,7 +53,7 @@ def load_image_text(name: str = MINIATURE) -> OpenClipEncoder:
 def _config_of(model: nn.Module) -> BaseModel:
     match model:
         case SceneReader():
-            return SceneReaderConfig()
+            return SceneReaderConfig(num_factors=model.factors.out_features, num_labels=model.events.out_features)
         case StyleGAN2() | OpenClipEncoder() | SwinAudioEncoder():
             return model.config
         case _:

@@ -19,7 +19,7 @@ class Recording:
     sound: bytes
 
 
-def read_recordings(folder: Path, *, split: str = "val/") -> list[Recording]:
+def read_recordings(folder: Path, *, split: str = "val/", labels: tuple[str, ...] = LABELS) -> list[Recording]:
     """Return the recordings of a split of ``folder``: rows of ``index.csv`` whose file lies under ``split``.
 
     Raises `InvalidConfig` where the index or a file is missing, a label is unknown, or the split has no row.
@@ -35,10 +35,10 @@ def read_recordings(folder: Path, *, split: str = "val/") -> list[Recording]:
             f"recordings: {error.filename} cannot be read ({error.strerror}). "
             "Name a folder whose index.csv lists file and label."
         ) from error
-    unknown = sorted({item.label for item in recordings} - set(LABELS))
+    unknown = sorted({item.label for item in recordings} - set(labels))
     if unknown or not recordings:
         raise InvalidConfig(
             f"recordings: {index} has {len(recordings)} rows under {split}, unknown labels {unknown}. "
-            f"Label the recordings with: {', '.join(LABELS)}."
+            f"Label the recordings with: {', '.join(labels)}."
         )
     return recordings

@@ -2,8 +2,8 @@
 
 A scene is a vector of ``NUM_FACTORS`` numbers in [0, 1]: first the continuous factors (daylight, clouds, trees ...),
 then the intensities of the events, then those of the music styles, each 0 where it is absent. Factors are functions
-of the
-normalised latent ``z``, so that a seed is a scene; ``render`` paints factors in any resolution, as a pure function.
+of the normalised latent ``z``, so that a seed is a scene; ``render`` paints factors in any resolution, as a pure
+function.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.latents import Latents
 from soundguide.miniature.scene_events import (
     AFFECTS,
     FRONT_EVENTS,
@@ -30,11 +31,11 @@ CONTINUOUS = ("daylight", "sun", "clouds", "mountains", "ridge", "trees", "seaso
 """Names of the continuous factors, in order."""
 
 NUM_FACTORS = len(CONTINUOUS) + len(LABELS)
-Z_DIM = 32
 PRESENT = 0.5
 """An event counts as present from this intensity on."""
 
-_THRESHOLD, _SPAN = 1.4, 0.6  # an event is in 8 % of random scenes, and at full strength in 2 %
+# an event is in 8 % of random scenes, and at full strength in 2 %
+LATENTS = Latents(len(CONTINUOUS), len(LABELS), threshold=1.4, span=0.6, crowd=1.3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,21 +48,18 @@ class Rendered:
 
 def factors_from_z(z: Tensor) -> Tensor:
     """Return the factors ``[B, NUM_FACTORS]`` of latents ``z`` ``[B, Z_DIM]``, as functions of the normalised ``z``."""
-    z = z * torch.rsqrt(z.square().mean(1, keepdim=True) + 1e-8)
-    uniform = torch.special.ndtr(z[:, : len(CONTINUOUS)])
-    intensity = ((z[:, len(CONTINUOUS) : NUM_FACTORS] - _THRESHOLD) / _SPAN).clamp(0, 1)
-    return torch.cat([uniform, intensity], 1)
+    return LATENTS.factors(z)
 
 
 def sample_z(num: int, generator: torch.Generator, *, crowded: bool = False) -> Tensor:
     """Draw latents ``[num, Z_DIM]``; ``crowded`` pushes an event or two up, so that all are seen often."""
-    z = torch.randn(num, Z_DIM, generator=generator)
-    if crowded:
-        chosen = torch.rand(num, len(LABELS), generator=generator) < 1.3 / len(LABELS)
-        strength = _THRESHOLD + 0.06 + 0.9 * torch.rand(num, len(LABELS), generator=generator)
-        events = z[:, len(CONTINUOUS) : NUM_FACTORS]
-        z[:, len(CONTINUOUS) : NUM_FACTORS] = torch.where(chosen, strength, events.clamp(max=_THRESHOLD))
-    return z
+    return LATENTS.sample(num, generator, crowded=crowded)
+
+
+def visible_factors(factors: Tensor) -> Tensor:
+    """Return the continuous factors as a picture shows them ``[B, 9]``: daylight is what events have left of it."""
+    value = {name: factors[:, i] for i, name in enumerate((*CONTINUOUS, *LABELS))}
+    return torch.cat([daylight_after_events(value)[:, None], factors[:, 1 : len(CONTINUOUS)]], 1)
 
 
 def spoken_of(label: str) -> frozenset[str]:

@@ -5,7 +5,7 @@ a microphone. Every parameter comes from a train range, or with ``ranges="held_o
 that generalisation can be measured. The generator that is passed is the only source of chance.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -26,7 +26,6 @@ from soundguide.miniature.dsp import (
     shaped_noise,
     unit,
 )
-from soundguide.miniature.labels import LABELS
 
 __all__ = ["SAMPLE_RATE_HZ", "Draw", "Ranges", "at_intensity", "mix", "over", "recording_chain", "room", "synthesise"]
 
@@ -66,14 +65,27 @@ def synthesise(
     ``seconds`` 0.05..120; ``intensity`` 0..1 sets loudness (about -40 to -15 dBFS) and content. A clip starts anywhere
     in the sound, as a cut from a recording does. Raises `InvalidSettings` for an unknown label or a value out of range.
     """
-    if label not in _SYNTHESISERS:
-        raise InvalidSettings(f"label {label!r} is unknown; use one of: {', '.join(LABELS)}")
+    return perform(_SYNTHESISERS, label, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
+
+
+def perform(
+    synthesisers: Mapping[str, Callable[[Draw, int, float], Floats]],
+    label: str,
+    *,
+    seconds: float,
+    intensity: float,
+    rng: np.random.Generator,
+    ranges: Ranges,
+) -> NDArray[np.float32]:
+    """Render a label with one of ``synthesisers``, at its level; otherwise as `synthesise`."""
+    if label not in synthesisers:
+        raise InvalidSettings(f"label {label!r} is unknown; use one of: {', '.join(synthesisers)}")
     if not MIN_SECONDS <= seconds <= MAX_SECONDS:
         raise InvalidSettings(f"seconds is {seconds}; use a length of {MIN_SECONDS} to {MAX_SECONDS} seconds")
     if not 0.0 <= intensity <= 1.0:
         raise InvalidSettings(f"intensity is {intensity}; use a number from 0 (a whisper) to 1 (loud)")
     num_samples = round(seconds * SAMPLE_RATE_HZ)
-    waveform = _SYNTHESISERS[label](Draw(rng, ranges), num_samples, intensity)
+    waveform = synthesisers[label](Draw(rng, ranges), num_samples, intensity)
     return at_intensity(waveform, intensity)
 
 

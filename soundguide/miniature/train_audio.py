@@ -21,13 +21,12 @@ from soundguide.audio.decode import decode_audio
 from soundguide.audio.frontend import LogMelConfig, spec_augment
 from soundguide.audio.surroundings import other_surroundings
 from soundguide.contrastive import INITIAL_LOG_SCALE, clamp_logit_scale, info_nce
-from soundguide.miniature.captions import PHRASES, TEMPLATES
-from soundguide.miniature.clips import make_clip, scene_of
-from soundguide.miniature.labels import LABELS
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.recordings import read_recordings
-from soundguide.miniature.scenes import render
-from soundguide.miniature.sounds import Ranges
+from soundguide.miniature.sounds import SAMPLE_RATE_HZ, Ranges
 from soundguide.miniature.training import Training, compiled
+from soundguide.miniature.vocabulary import Vocabulary
 from soundguide.models.audio_encoder import SwinAudioConfig, SwinAudioEncoder
 from soundguide.models.image_text import OpenClipEncoder
 from soundguide.pretraining.pretrainer import hidden_matrices
@@ -78,70 +77,84 @@ class Sounds:
         return torch.stack(windows), labels
 
 
-def synthesised(folder: Path) -> Sounds:
+@dataclass(frozen=True, slots=True)
+class SynthesisedSet:
+    """The ``num_clips`` sounds of a world that are synthesised to train on; some have extreme parameters alone."""
+
+    domain: Domain
+    num_clips: int
+
+    def clip(self, index: int) -> NDArray[np.int16]:
+        """Return the waveform of one clip, ``[T]``."""
+        ranges: Ranges = "train" if index < (1 - EDGE_SHARE) * self.num_clips else "edge"
+        clip = self.domain.make_clip(index, seed=0, seconds=CLIP_SECONDS, ranges=ranges)
+        return np.round(clip.waveform * 32767).astype(np.int16)
+
+
+def synthesised(folder: Path, wanted: SynthesisedSet) -> Sounds:
     """Synthesise the training clips on all cores, or take them from ``folder`` where an earlier run left them."""
     path = folder / "clips.npy"
     if not path.exists():
-        logger.info("synthesising %d clips of %g s", NUM_CLIPS, CLIP_SECONDS)
+        logger.info("synthesising %d clips of %g s", wanted.num_clips, CLIP_SECONDS)
         folder.mkdir(parents=True, exist_ok=True)
         temporary = folder / "clips.tmp.npy"
-        shape = (NUM_CLIPS, round(CLIP_SECONDS * AUDIO.log_mel.sample_rate))
+        shape = (wanted.num_clips, round(CLIP_SECONDS * SAMPLE_RATE_HZ))
         clips = np.lib.format.open_memmap(temporary, mode="w+", dtype=np.int16, shape=shape)
         with ProcessPoolExecutor(mp_context=get_context("spawn")) as pool:
-            for row, clip in enumerate(pool.map(synthesised_clip, range(NUM_CLIPS), chunksize=19)):
+            for row, clip in enumerate(pool.map(wanted.clip, range(wanted.num_clips), chunksize=19)):
                 clips[row] = clip
         clips.flush()
         temporary.replace(path)
     waveforms = torch.from_numpy(np.load(path, mmap_mode="r+"))
-    return Sounds(list(waveforms), torch.arange(len(waveforms)) % len(LABELS))
+    return Sounds(list(waveforms), torch.arange(len(waveforms)) % len(wanted.domain.labels))
 
 
-def synthesised_clip(index: int) -> NDArray[np.int16]:
-    """Return the waveform of one training clip, ``[T]``."""
-    ranges: Ranges = "train" if index < (1 - EDGE_SHARE) * NUM_CLIPS else "edge"
-    clip = make_clip(index, seed=0, seconds=CLIP_SECONDS, ranges=ranges)
-    return np.round(clip.waveform * 32767).astype(np.int16)
-
-
-def recorded(folder: Path) -> Sounds:
+def recorded(folder: Path, labels: tuple[str, ...]) -> Sounds:
     """Read the recordings to train on of a folder with index.csv."""
-    recordings = read_recordings(folder, split="train/")
-    waveforms = [decode_audio(item.sound, sample_rate=AUDIO.log_mel.sample_rate) for item in recordings]
+    recordings = read_recordings(folder, split="train/", labels=labels)
+    waveforms = [decode_audio(item.sound, sample_rate=SAMPLE_RATE_HZ) for item in recordings]
     tensors = [torch.from_numpy(np.round(np.clip(w, -1, 1) * 32767).astype(np.int16)) for w in waveforms]
-    return Sounds(tensors, torch.tensor([LABELS.index(item.label) for item in recordings]))
+    return Sounds(tensors, torch.tensor([labels.index(item.label) for item in recordings]))
 
 
 @torch.no_grad()
-def text_bank(image_text: OpenClipEncoder) -> Tensor:
+def text_bank(image_text: OpenClipEncoder, vocabulary: Vocabulary) -> Tensor:
     """Return embeddings of captions, ``[num_labels, captions, E]``; every second one is the plain class name."""
     rows = []
-    for label in LABELS:
-        texts = [template.format(words) for words in PHRASES[label] for template in TEMPLATES[1:4]]
+    for label in vocabulary.labels:
+        phrases = vocabulary.phrases[label]
+        texts = [template.format(words) for words in phrases for template in vocabulary.templates[1:4]]
         rows.append(image_text.encode_text(texts + [label] * len(texts)))
     return torch.stack(rows)
 
 
 @torch.no_grad()
-def image_bank(image_text: OpenClipEncoder, generator: torch.Generator) -> Tensor:
-    """Return embeddings of rendered scenes in which each label sounds, ``[num_labels, SCENES_PER_LABEL, E]``."""
+def image_bank(image_text: OpenClipEncoder, generator: torch.Generator, domain: Domain) -> Tensor:
+    """Return embeddings of rendered pictures in which each label sounds, ``[num_labels, SCENES_PER_LABEL, E]``."""
     rows = []
-    for label in LABELS:
-        factors = torch.stack(
-            [scene_of(label, 0.5 + 0.5 * k / SCENES_PER_LABEL, generator) for k in range(SCENES_PER_LABEL)]
-        )
-        rows.append(image_text.encode_image(render(factors, image_text.resolution).images))
+    for label in domain.labels:
+        strengths = [0.5 + 0.5 * k / SCENES_PER_LABEL for k in range(SCENES_PER_LABEL)]
+        factors = torch.stack([domain.picture_of(label, strength, generator) for strength in strengths])
+        rows.append(image_text.encode_image(domain.render(factors, image_text.resolution).images))
     return torch.stack(rows)
 
 
 def train_audio(
-    folder: Path, image_text: OpenClipEncoder, *, recordings: Path | None = None, num_steps: int = 5800
+    folder: Path,
+    image_text: OpenClipEncoder,
+    *,
+    domain: Domain = LANDSCAPE,
+    config: SwinAudioConfig = AUDIO,
+    num_clips: int = NUM_CLIPS,
+    recordings: Path | None = None,
+    num_steps: int = 5800,
 ) -> SwinAudioEncoder:
-    """Train (or go on training) the sound encoder in ``folder``; return the averaged one.
+    """Train (or go on training) the sound encoder of a world in ``folder``; return the averaged one.
 
     ``recordings``: a folder with index.csv whose 'train' rows join the synthesised sounds; without it the encoder
     knows synthesis only.
     """
-    model = SwinAudioEncoder(AUDIO)
+    model = SwinAudioEncoder(config)
     scales = nn.Parameter(torch.full((2,), INITIAL_LOG_SCALE))
     module = nn.ModuleDict({"encoder": model, "scales": nn.ParameterList([scales])})
     training = Training(
@@ -155,15 +168,16 @@ def train_audio(
         betas=(0.9, 0.98),
         average_over=300,
     )
-    sources = [synthesised(folder)]
-    real = recorded(recordings) if recordings is not None else None
+    sources = [synthesised(folder, SynthesisedSet(domain, num_clips))]
+    real = recorded(recordings, domain.labels) if recordings is not None else None
     if real is None:
         logger.warning(
             "no recordings: the encoder learns from synthesised sounds alone and will know real ones less well"
         )
     else:
         sources.append(real)
-    texts, images = text_bank(image_text), image_bank(image_text, training.generator)
+    texts = text_bank(image_text, domain.vocabulary)
+    images = image_bank(image_text, training.generator, domain)
     num_real = round(BATCH * REAL_SHARE) if real is not None else 0
     module.train()
     encode = compiled(model.encode_log_mel, num_steps=num_steps)
@@ -173,8 +187,8 @@ def train_audio(
             real_waveforms, real_labels = real.draw(num_real, model.num_samples, training.generator)
             waveforms, labels = torch.cat([waveforms, real_waveforms]), torch.cat([labels, real_labels])
         log_mel = model.log_mel(waveforms)
-        log_mel = other_surroundings(log_mel, AUDIO.log_mel, training.generator)
-        log_mel = spec_augment(log_mel, generator=training.generator, fill=AUDIO.silence)
+        log_mel = other_surroundings(log_mel, config.log_mel, training.generator)
+        log_mel = spec_augment(log_mel, generator=training.generator, fill=config.silence)
         audio = encode(log_mel)
         text = texts[labels, torch.randint(texts.shape[1], (BATCH,), generator=training.generator)]
         image = images[labels, torch.randint(images.shape[1], (BATCH,), generator=training.generator)]

@@ -9,10 +9,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from soundguide.contrastive import INITIAL_LOG_SCALE, clamp_logit_scale, info_nce
-from soundguide.miniature.captions import draw_captions, truth, undecided_or_true_of
-from soundguide.miniature.scenes import factors_from_z
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.train_generator import ScenePool
 from soundguide.miniature.training import Training
+from soundguide.miniature.vocabulary import undecided_or_true_of
 from soundguide.models.image_text import OpenClipConfig, OpenClipEncoder
 from soundguide.models.stylegan2 import StyleGAN2
 
@@ -65,13 +66,19 @@ def generated_pool(pool: ScenePool, generator_model: StyleGAN2, rows: Tensor) ->
 
 
 def train_image_text(
-    folder: Path, generator_model: StyleGAN2, *, num_steps: int = 2000, pool_size: int = POOL
+    folder: Path,
+    generator_model: StyleGAN2,
+    *,
+    domain: Domain = LANDSCAPE,
+    config: OpenClipConfig = IMAGE_TEXT,
+    num_steps: int = 2000,
+    pool_size: int = POOL,
 ) -> OpenClipEncoder:
-    """Train (or go on training) the image and text encoder in ``folder``; return the averaged one.
+    """Train (or go on training) the image and text encoder of a world in ``folder``; return the averaged one.
 
     ``pool_size``: pictures kept at hand.
     """
-    model = OpenClipEncoder(IMAGE_TEXT)
+    model = OpenClipEncoder(config)
     model.clip.visual.to(memory_format=torch.channels_last)
     model.logit_scale.data.fill_(INITIAL_LOG_SCALE)
     training = Training(
@@ -85,7 +92,7 @@ def train_image_text(
         betas=(0.9, 0.98),
         average_over=200,
     )
-    pool = ScenePool(model.resolution, pool_size, training.generator)
+    pool = ScenePool(domain, model.resolution, pool_size, training.generator)
     pool.refill(pool_size)
     generated_pool(pool, generator_model, torch.arange(0, pool_size, 2))  # every second picture is the generator's
     for step in training.steps():
@@ -94,8 +101,8 @@ def train_image_text(
             pool.refill(REFILL)
             generated_pool(pool, generator_model, torch.arange(first, first + REFILL, 2))
         z, images, _ = pool.draw(BATCH)
-        facts = truth(factors_from_z(z))
-        texts, stated = draw_captions(facts, training.generator)
+        facts = domain.truth(domain.latents.factors(z))
+        texts, stated = domain.vocabulary.draw_captions(facts, training.generator)
         same = undecided_or_true_of(facts, stated)
         image = model.encode_image(spoil(images, training.generator))
         text = model.encode_text(texts)

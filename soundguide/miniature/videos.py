@@ -1,4 +1,4 @@
-"""Videos of the miniature world, to prepare and train on as one would on a data set's: scenes with their sounds."""
+"""Videos of a miniature world, to prepare and train on as one would on a data set's: pictures with their sounds."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 
 from soundguide.audio.decode import decode_audio
 from soundguide.clips.splits import TRAIN
-from soundguide.miniature.captions import phrase
-from soundguide.miniature.clips import Clip, make_clip
+from soundguide.miniature.clips import Clip
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.recordings import read_recordings
-from soundguide.miniature.scenes import render
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, Ranges
 from soundguide.storage import Storage
 
@@ -47,6 +47,7 @@ class VideoSet:
     resolution: int = 64
     recordings: Path | None = None
     num_recorded: int = 0
+    domain: Domain = LANDSCAPE
 
     def ranges_of(self, index: int) -> Ranges:
         """Return where clip ``index`` has its parameters from."""
@@ -72,7 +73,7 @@ def write_videos(folder: Path, wanted: VideoSet) -> Iterator[int]:
 
 def cuts_of(folder: Path, wanted: VideoSet) -> list[dict[str, str]]:
     """Return rows for ``wanted.num_recorded`` cuts, from places of chance, of the recordings to train on."""
-    recordings = read_recordings(folder, split="train/")
+    recordings = read_recordings(folder, split="train/", labels=wanted.domain.labels)
     seconds = {
         item.name: len(decode_audio(item.sound, sample_rate=SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ for item in recordings
     }
@@ -90,7 +91,7 @@ def cuts_of(folder: Path, wanted: VideoSet) -> list[dict[str, str]]:
                 "id": f"{wanted.seed}-r{index:06d}",
                 "audio": str((folder / name).absolute()),
                 "label": label,
-                "text": phrase((label,), generator),
+                "text": wanted.domain.vocabulary.phrase((label,), generator),
                 "split": TRAIN,
                 "source_id": name,
                 "start_seconds": f"{start:.3f}",
@@ -132,13 +133,14 @@ def _write(job: tuple[Path, VideoSet, int]) -> dict[str, str]:
     torch.set_num_threads(1)
     id = f"{wanted.seed}-{index:06d}"
     name = f"videos/{id}.mkv"
-    clip = make_clip(index, seed=wanted.seed, seconds=wanted.seconds, bias=wanted.bias, ranges=wanted.ranges_of(index))
+    ranges = wanted.ranges_of(index)
+    clip = wanted.domain.make_clip(index, seed=wanted.seed, seconds=wanted.seconds, bias=wanted.bias, ranges=ranges)
     Storage().write_bytes(str(folder / name), encode_video(_pictures(clip, wanted), clip.waveform))
     return {"id": id, "video": name, "label": clip.label, "text": clip.text}
 
 
 def _pictures(clip: Clip, wanted: VideoSet) -> NDArray[np.uint8]:
-    image = render(clip.factors[None], wanted.resolution).images[0]
+    image = wanted.domain.render(clip.factors[None], wanted.resolution).images[0]
     still = ((image.clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8).permute(1, 2, 0).numpy()
     repeated: NDArray[np.uint8] = np.repeat(still[None], max(1, round(wanted.seconds * FPS)), axis=0)
     return repeated

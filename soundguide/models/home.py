@@ -6,7 +6,7 @@ from pathlib import Path
 
 from soundguide.errors import InvalidCheckpoint, InvalidConfig
 from soundguide.models.fetch import cache_folder
-from soundguide.models.manifest import CONFIG_FILE, MINIATURE
+from soundguide.models.manifest import CONFIG_FILE, MINIATURE, PACKAGED
 
 HOME_VARIABLE = "SOUNDGUIDE_MODELS"
 
@@ -21,7 +21,7 @@ def models_home() -> Path:
 
 def is_model_name(text: str) -> bool:
     """Say whether a model may have this name: letters, digits, ``-``, ``_`` and ``.``, not `MINIATURE`."""
-    return bool(_NAME.fullmatch(text)) and text != MINIATURE
+    return bool(_NAME.fullmatch(text)) and text not in PACKAGED
 
 
 def home_folder(name: str) -> Path:

@@ -17,6 +17,8 @@ CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "weights.safetensors"
 DETECTOR_FILE = "detector.onnx"  # of faces, beside the weights of an identity encoder
 MINIATURE = "miniature"
+MINIATURE_FACES = "miniature-faces"
+PACKAGED = (MINIATURE, MINIATURE_FACES)
 
 Role = Literal["generator", "image_text", "audio", "identity", "inverter", "reader"]
 
@@ -43,11 +45,13 @@ _NOT_FIELDS = frozenset({"package_version", "weights_sha256", "made_by", "labels
 def resolve_model(name: str, role: Role, storage: Storage = _STORAGE) -> Path:
     """Return the folder of a model.
 
-    ``name``: ``'miniature'`` for the packaged one, a URI for one that is fetched, a path that exists, or the name of an
-    imported one (`home.models_home`). Raises what `fetch.fetch_model` and `home.named_model` raise.
+    ``name``: ``'miniature'`` or ``'miniature-faces'`` for the packaged ones, a URI for one that is fetched, a path that
+    exists, or the name of an imported one (`home.models_home`). Raises what `fetch.fetch_model` and `home.named_model`
+    raise.
     """
-    if name == MINIATURE:
-        return Path(__file__).parent.parent / MINIATURE / "weights" / role
+    if name in PACKAGED:
+        weights = Path(__file__).parent.parent / "miniature" / "weights"
+        return weights / role if name == MINIATURE else weights / "faces" / role
     if "://" in name:
         from soundguide.models.fetch import fetch_model
 

@@ -6,14 +6,19 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from pydantic import ValidationError
 from torch import Tensor
 
+from soundguide.errors import InvalidCheckpoint
 from soundguide.miniature.labels import LABELS
+from soundguide.miniature.models import SceneReaderConfig
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report.held_out import BATCH, Scenes, as_floats
 from soundguide.miniature.report.measures import threshold_at
 from soundguide.miniature.scenes import CONTINUOUS
 from soundguide.models.checkpoint import load_weights
+from soundguide.models.manifest import CONFIG_FILE, config_fields, read_config
+from soundguide.validation import describe
 from soundguide.views import area_resize
 
 READER_SIDE = 64  # pixels at which the reader looks
@@ -22,7 +27,11 @@ FALSE_POSITIVES = 0.05
 
 def load_reader(folder: Path) -> SceneReader:
     """Return the reader saved in ``folder``, frozen, on the CPU. Raises `InvalidCheckpoint`."""
-    reader = SceneReader()
+    try:
+        config = SceneReaderConfig.model_validate(config_fields(read_config(folder)))
+    except ValidationError as error:
+        raise InvalidCheckpoint(describe(error, str(folder / CONFIG_FILE))) from error
+    reader = SceneReader(num_factors=config.num_factors, num_labels=config.num_labels)
     load_weights(reader, folder)
     return reader.eval().requires_grad_(False)
 
