@@ -6,6 +6,7 @@ the guiding CLIP.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -26,14 +27,20 @@ NUM_FACTORS, NUM_LABELS = len(LANDSCAPE.continuous), len(LANDSCAPE.labels)
 class SceneReader(nn.Module):
     """A convolutional network from pictures ``[B, 3, 64, 64]`` in [-1, 1] to what they show, of the landscape at first.
 
-    ``num_factors`` continuous ones and ``num_labels`` are read.
+    ``num_factors`` continuous ones and ``num_labels`` are read. ``channels``: of each halving of the picture.
     """
 
-    def __init__(self, *, num_factors: int = NUM_FACTORS, num_labels: int = NUM_LABELS) -> None:
+    def __init__(
+        self,
+        channels: Sequence[int] = CHANNELS,
+        *,
+        num_factors: int = NUM_FACTORS,
+        num_labels: int = NUM_LABELS,
+    ) -> None:
         super().__init__()
         layers: list[nn.Module] = []
         width = 3
-        for size in CHANNELS:
+        for size in channels:
             layers += [nn.Conv2d(width, size, 3, padding=1), nn.GroupNorm(8, size), nn.SiLU()]
             layers += [nn.Conv2d(size, size, 3, stride=2, padding=1), nn.GroupNorm(8, size), nn.SiLU()]
             width = size
