@@ -6,11 +6,12 @@
 
 Each size is the job's own program from manifest to contact sheet, with two stand-ins: an actor that answers at once
 with a tiny picture, and a finish that writes no files. Rows share a few small sounds and photos, which are read for
-every row as ever. Each size is run twice, each time in processes of its own:
+every row as ever. Each size is given three times, each time in processes of its own:
 
-- straight through: seconds of each phase, rows a second, memory of the driver and of the largest worker;
-- killed (SIGKILL) after half of the rows, and given again: seconds until the first new row is done for good. Then all
-  ids are looked at, none may be there twice; and a last run finds everything done.
+- killed (SIGKILL) when nine tenths of the rows are done: rows a second, memory of the driver and the largest worker;
+- resumed: seconds until the first new row is done for good, and the memory and seconds of the end of a run, which
+  reads all results. Then all ids are looked at; none may be missing, none there twice;
+- once more: everything is done.
 
 Rows a second leave out the start of Ray and what comes before the first finished block; both are shown. Linear means
 a slope of at most 1.05 of log(seconds) on log(rows), from 10^4 rows on; flat, that the largest size takes no more
@@ -52,6 +53,7 @@ ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "manifest_scale.json"
 FULL, QUICK = (10**3, 10**4, 10**5, 10**6), (10**3, 10**4)
 LINEAR_FROM, MAX_SLOPE = 10**4, 1.05
+KILLED_AT = 0.9
 NUM_FILES, SECONDS = 16, 0.5
 MIB = 2**20
 Facts = dict[str, Any]
@@ -114,15 +116,18 @@ def run_job(flags: list[str], log: Path) -> int:
     import bulk_manipulate  # type: ignore[import-not-found]
     import soundguide.manipulator
 
+    def note(phase: str, moment: str) -> None:
+        with log.open("a") as file:
+            file.write(json.dumps([phase, moment, time.time()]) + "\n")
+
     def clock(owner: Any, name: str) -> None:
         work = getattr(owner, name)
 
         @wraps(work)
         def timed(*arguments: Any, **named: Any) -> Any:
-            started = time.time()
+            note(name, "start")
             result = work(*arguments, **named)
-            with log.open("a") as file:
-                file.write(json.dumps({"phase": name, "start": started, "end": time.time()}) + "\n")
+            note(name, "end")
             return result
 
         setattr(owner, name, timed)
@@ -198,21 +203,34 @@ class Family(threading.Thread):
 
 @dataclass(frozen=True)
 class Outcome:
-    """One start of the job: when, for how long, its phases, when its first block was done for good, its processes."""
+    """One start of the job: when, for how long, its phases, when its first and last block were done, its processes.
+
+    A phase that was killed ended with the run. ``num_blocks`` are those that this start finished.
+    """
 
     started: float
     seconds: float
     phases: dict[str, tuple[float, float]]
+    num_blocks: int
     first_block: float
+    last_block: float
     family: Family
 
     @property
-    def took(self) -> dict[str, float]:
-        return {name: round(end - start, 2) for name, (start, end) in self.phases.items()}
+    def facts(self) -> Facts:
+        """The seconds of each phase, and the memory and processor time of the processes."""
+        return {
+            "seconds": {name: round(end - start, 2) for name, (start, end) in self.phases.items()},
+            "processes": self.family.summary(),
+            "driver_rss_mib": {
+                name: round(max((rss for at, rss in self.family.driver_rss if start <= at <= end), default=0))
+                for name, (start, end) in self.phases.items()
+            },
+        }
 
 
-def start_job(manifest: Path, output: Path, *, kill_after: int | None = None) -> Outcome:
-    """Run the job in a process of its own, killed with all that it started after so many blocks."""
+def start_job(manifest: Path, output: Path, *, kill_after_rows: int | None = None) -> Outcome:
+    """Run the job in a process of its own, killed with all that it started after so many rows."""
     log = output.with_suffix(".phases")
     log.unlink(missing_ok=True)
     before, started = finished_blocks(output), time.time()
@@ -220,27 +238,36 @@ def start_job(manifest: Path, output: Path, *, kill_after: int | None = None) ->
     process = subprocess.Popen([sys.executable, __file__, "--job", str(log), *flags], stdout=subprocess.DEVNULL)
     family = Family(process.pid)
     family.start()
+    pause = min(5.0, (kill_after_rows or 5_000) / 10_000)  # looking through many files takes a while itself
     try:
         while process.poll() is None:
-            time.sleep(0.5)
-            if kill_after is not None and len(finished_blocks(output)) >= kill_after:
+            time.sleep(pause)
+            if kill_after_rows is not None and rows_of(finished_blocks(output)) >= kill_after_rows:
                 break
     finally:
         if process.poll() is None:
             kill(process)
         family.done.set()
         family.join()
-    if process.returncode and kill_after is None:
+    ended = time.time()
+    if process.returncode and kill_after_rows is None:
         raise SystemExit(f"the run ended with {process.returncode}; what it printed says why")
-    phases = {line["phase"]: (line["start"], line["end"]) for line in map(json.loads, log.read_text().splitlines())}
-    new = [at for name, at in finished_blocks(output).items() if name not in before]
-    return Outcome(started, time.time() - started, phases, min(new, default=0.0), family)
+    phases: dict[str, tuple[float, float]] = {}
+    for phase, moment, at in map(json.loads, log.read_text().splitlines()):
+        phases[phase] = (at, ended) if moment == "start" else (phases[phase][0], at)
+    new = [path.stat().st_ctime for path in finished_blocks(output) - before] or [0.0]
+    return Outcome(started, ended - started, phases, len(new), min(new), max(new), family)
 
 
-def finished_blocks(output: Path) -> dict[str, float]:
-    """Return the blocks that are done for good, and when: Ray renames a block's ids when its results are written."""
+def finished_blocks(output: Path) -> set[Path]:
+    """Return the ids of blocks that are done for good: Ray renames a block's ids when its results are written."""
     found = output.glob("_run/checkpoint/*/*.parquet")
-    return {path.name: path.stat().st_ctime for path in found if not path.name.endswith(".pending.parquet")}
+    return {path for path in found if not path.name.endswith(".pending.parquet")}
+
+
+def rows_of(blocks: set[Path]) -> int:
+    """Return the rows of blocks; all but the last of a manifest have as many as the largest of the first few."""
+    return len(blocks) * max((pq.read_metadata(path).num_rows for path in sorted(blocks)[:3]), default=0)
 
 
 def kill(process: subprocess.Popen[bytes]) -> None:
@@ -257,11 +284,12 @@ def kill(process: subprocess.Popen[bytes]) -> None:
 
 
 def measure(num_rows: int, folder: Path) -> Facts:
-    """Run one size straight through, then killed in the middle and resumed, then once more with nothing to do."""
-    manifest, straight, broken = write_inputs(folder, num_rows), folder / "straight", folder / "broken"
-    run = start_job(manifest, straight)
-    blocks = finished_blocks(straight).values()
-    steady = max(blocks) - run.first_block
+    """Run one size until nine tenths are done, kill it, resume it, then start it once more with nothing to do."""
+    manifest, output = write_inputs(folder, num_rows), folder / "output"
+    run = start_job(manifest, output, kill_after_rows=round(KILLED_AT * num_rows))
+    kept = finished_blocks(output)
+    num_kept = sum(pq.read_metadata(path).num_rows for path in kept)
+    steady = run.last_block - run.first_block
     begun = {name: start for name, (start, _) in run.phases.items()}
     starting = {
         "imports": begun["read_manifest"] - run.started,
@@ -270,39 +298,28 @@ def measure(num_rows: int, folder: Path) -> Facts:
     }
     facts: Facts = {
         "rows": num_rows,
-        "blocks": len(blocks),
-        "rows_per_second": round(num_rows * (1 - 1 / len(blocks)) / steady, 1),
-        "seconds": {name: round(each, 2) for name, each in (starting | {"steady": steady, "all": run.seconds}).items()},
-        "phases": run.took,
-        "processes": run.family.summary(),
-        "driver_rss_mib": {
-            name: round(max((rss for at, rss in run.family.driver_rss if start <= at <= end), default=0))
-            for name, (start, end) in run.phases.items()
-        },
-        "output_mib": {
-            name: round(sum(path.stat().st_size for path in (straight / name).rglob("*.parquet")) / MIB, 2)
-            for name in ("results", "_run")
-        },
+        "rows_per_second": round(num_kept * (1 - 1 / len(kept)) / steady, 1),
+        "starting_seconds": {name: round(each, 2) for name, each in starting.items()},
+        "killed": {"rows_done": num_kept, "blocks_done": len(kept), "steady_seconds": round(steady, 1), **run.facts},
     }
-    print(f"{num_rows:,} rows, {facts['rows_per_second']} a second: {facts['seconds']}, {facts['phases']}", flush=True)
-    shutil.rmtree(straight)
-    start_job(manifest, broken, kill_after=len(blocks) // 2)
-    num_kept = len(finished_blocks(broken))
-    resumed = start_job(manifest, broken)
-    ids: list[str] = pq.read_table(broken / "results", columns=["id"])["id"].to_pylist()
-    again = start_job(manifest, broken)
-    shutil.rmtree(broken)
-    facts["resume"] = {
-        "blocks_kept": num_kept,
+    print(f"{num_rows:,} rows: {facts}", flush=True)
+    resumed = start_job(manifest, output)
+    ids: list[str] = pq.read_table(output / "results", columns=["id"])["id"].to_pylist()
+    facts["output_mib"] = {
+        name: round(sum(path.stat().st_size for path in (output / name).rglob("*.parquet")) / MIB, 2)
+        for name in ("results", "_run")
+    }
+    again = start_job(manifest, output)
+    shutil.rmtree(output)
+    facts["resumed"] = {
         "first_new_row_seconds": round(resumed.first_block - resumed.started, 2),
         "first_row_seconds_of_a_new_run": round(run.first_block - run.started, 2),
-        "seconds": resumed.took,
-        "processes": resumed.family.summary(),
+        **resumed.facts,
         "ids_missing": num_rows - len(set(ids)),
         "ids_doubled": len(ids) - len(set(ids)),
-        "nothing_to_do_seconds": round(again.seconds, 2),
     }
-    print(f"  resumed: {facts['resume']}\n  processes: {facts['processes']}", flush=True)
+    facts["nothing_to_do_seconds"] = round(again.seconds, 2)
+    print(f"  resumed: {facts['resumed']}; nothing to do: {facts['nothing_to_do_seconds']} s", flush=True)
     return facts
 
 
@@ -311,10 +328,14 @@ def judge(sizes: list[Facts]) -> Facts:
     large = [size for size in sizes if size["rows"] >= LINEAR_FROM]
     if len(large) < 2:
         return {}
-    rows, seconds = np.log([[size["rows"], size["seconds"]["steady"]] for size in large]).T
-    slope, (first, last) = np.polyfit(rows, seconds, 1)[0], (large[place]["processes"] for place in (0, -1))
+    rows = np.array([size["rows"] for size in large])
+    slope = np.polyfit(np.log(rows), np.log([size["rows"] / size["rows_per_second"] for size in large]), 1)[0]
+
+    def peak(size: Facts, kind: str, name: str) -> int:
+        return max(int(size[start]["processes"][kind][name]) for start in ("killed", "resumed"))
+
     grown = {
-        f"{kind}_{name}": round(last[kind][name] / first[kind][name], 2)
+        f"{kind}_{name}": round(peak(large[-1], kind, name) / peak(large[0], kind, name), 2)
         for kind in ("driver", "worker")
         for name in ("rss_mib", "own_mib")
     }
