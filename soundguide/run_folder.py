@@ -122,14 +122,15 @@ class RunFolder:
         self.require_same(record, identity)
         self._finish_forgetting()
         earlier = self._read_manifest()
-        gone = [] if earlier is None else missing_rows(earlier, manifest)
+        same = earlier is not None and earlier.equals(manifest)  # or rows are compared, which takes memory
+        gone = [] if same or earlier is None else missing_rows(earlier, manifest)
         if gone:
             shown = ", ".join(map(repr, gone[:_NUM_SHOWN])) + (" and others" if len(gone) > _NUM_SHOWN else "")
             raise OutputConflict(
                 f"{self.uri} belongs to a manifest in which the rows {shown} were different. Give changed rows "
                 "new ids, or give another output folder"
             )
-        if earlier is None or not earlier.equals(manifest):
+        if not same:
             write_manifest(manifest, self.manifest_uri, self.storage)
         same_rows = earlier is not None and earlier.num_rows == manifest.num_rows
         return bool(record.get("status") == "complete" and same_rows)
