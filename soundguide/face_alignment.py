@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 ALIGNED_WITHIN = 0.05  # of the side: what of its corners a detector may have wrong in a picture that is aligned
 DETECTED_SIDE = 1280  # a photo of so many times this is first shrunk so many times: detectors leave pixels out
+FARTHEST = 8  # times the photo's longer side: points so far from each other are no face, and would cost memory
 _EDGE = 2  # pixels around the square that bicubic interpolation looks at
 
 Points = NDArray[np.float64]
@@ -33,7 +34,7 @@ def align_face(photo: Image.Image, detector: SCRFD, *, side: int) -> Pixels | No
     """
     points = find_points(photo, detector)
     square = None if points is None else ffhq_square(points)
-    if square is None:
+    if square is None or np.abs(square).max() > FARTHEST * max(photo.size):
         return None
     if is_frame(square, *photo.size):
         return fit(photo, height=side, width=side)
@@ -84,7 +85,7 @@ def cut_square(photo: Image.Image, square: Points, *, side: int) -> Pixels:
     remains (bicubic), and brought to the size by Lanczos. What this costs follows from ``side`` alone.
     """
     edge = float(np.hypot(*(square[3] - square[0])))
-    share = max(1, min(int(edge / side / 2), *photo.size))
+    share = max(1, int(edge / side / 2))
     if share > 1:
         photo, square, edge = photo.reduce(share), square / share, edge / share
     first = np.floor(square.min(0)).astype(int) - _EDGE

@@ -181,7 +181,9 @@ def test_of_several_faces_the_largest_counts(tmp_path: Path) -> None:
     np.testing.assert_allclose(found, large + 0.5, atol=1e-3)
 
 
-def test_a_face_without_an_extent_is_none(tmp_path: Path) -> None:
-    path = write_detector(tmp_path / "point.onnx", np.full((5, 2), 50, np.float32))
+@pytest.mark.parametrize("extent", [0, 10_000])
+def test_points_that_no_face_can_have_are_none(tmp_path: Path, extent: int) -> None:
+    points = np.array([[0, 0], [1, 0], [0.5, 0.6], [0, 1], [1, 1]], np.float32)
+    path = write_detector(tmp_path / "face.onnx", 50 + extent * points)
     detector = load_detector(path, file_sha256(path), num_threads=1)
     assert align_face(waves(128, 128), detector, side=64) is None
