@@ -87,7 +87,6 @@ def _add_own_routes(api: FastAPI, offers: Offers, settings: ServeSettings, ready
     def models(preset: Annotated[str, Query(description=ABOUT_PRESET)] = "") -> dict[str, Any]:
         offer = offers.find(preset)
         facts, schema = offer.facts, EditSettings.model_json_schema()["properties"]
-        defaults = offer.preset.edit.model_dump(mode="json")
         return {
             "version": __version__,
             "preset": offer.preset.name,
@@ -98,7 +97,7 @@ def _add_own_routes(api: FastAPI, offers: Offers, settings: ServeSettings, ready
             "width": facts.width,
             "num_ws": facts.num_ws,
             "sample_rate": facts.sample_rate,
-            "settings": {name: {**schema[name], "default": defaults[name]} for name in schema},
+            "settings": {name: {**schema[name], "default": getattr(offer.preset.edit, name)} for name in schema},
             "limits": settings.limits.model_dump(mode="json"),
             "samples": [
                 {"name": name, "label": label, "url": f"/v1/samples/{name}"} for name, label in SAMPLES.items()

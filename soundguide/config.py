@@ -112,6 +112,14 @@ class EditSettings(Frozen):
             "encoder's code: a lower one copies a photo more closely, a higher one gives what can be edited.",
         ),
     ] = 0.004
+    align: Annotated[
+        Literal["auto", "never"],
+        Field(
+            description="'auto': where the generator draws faces aligned as in FFHQ, photos are aligned too, by the "
+            "identity encoder's face detector; 'never': their middle is taken as it is.",
+            exclude_if=lambda align: align == "auto",  # runs and pictures without aligned faces are what they were
+        ),
+    ] = "auto"
     view_seed: Annotated[int, Field(ge=0, lt=2**31, description="Seed of the random views of this edit.")] = 0
 
     @field_validator("text")

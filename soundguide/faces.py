@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +13,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from soundguide.errors import InvalidCheckpoint
-from soundguide.foreign.onnx_file import read_onnx
+from soundguide.face_detector import load_detector
 from soundguide.models.arcface import AlignmentConfig
-from soundguide.models.fetch import file_sha256
-from soundguide.models.manifest import CONFIG_FILE, DETECTOR_FILE, read_config
-from soundguide.storage import Storage
+from soundguide.models.manifest import DETECTOR_FILE
 
 if TYPE_CHECKING:
     from insightface.model_zoo.scrfd import SCRFD
@@ -62,7 +58,8 @@ class FaceAligner:
         self._box = FFHQ_BOX if config.crop == "ffhq" else WHOLE_BOX
         self._detector: SCRFD | None = None
         if config.detector_sha256:
-            self._detector = load_detector(folder / DETECTOR_FILE, config.detector_sha256)
+            path, num_threads = folder / DETECTOR_FILE, torch.get_num_threads()
+            self._detector = load_detector(path, config.detector_sha256, num_threads=num_threads)
 
     def locate(self, pixels: NDArray[np.uint8]) -> Tensor | None:
         """Return the ``affine`` ``[2, 3]`` of the face in a square picture ``[R, R, 3]``, RGB; None where it has none.
@@ -74,60 +71,6 @@ class FaceAligner:
             return torch.tensor([[right - left, 0, left + right - 1], [0, bottom - top, top + bottom - 1]])
         _, landmarks = self._detector.detect(np.ascontiguousarray(pixels[:, :, ::-1]), max_num=1)  # BGR
         return None if len(landmarks) == 0 else affine_of(landmarks[0], side=len(pixels))
-
-
-def load_detector(path: Path, sha256: str) -> SCRFD:
-    """Return insightface's detector with the weights in an ONNX file, on the CPU.
-
-    Raises `InvalidCheckpoint` for another file than that of ``sha256``, one that does not stand alone (`read_onnx`), or
-    one that gives no landmarks.
-    """
-    if (found := file_sha256(path)) != sha256:
-        raise InvalidCheckpoint(
-            f"{path}: expected the face detector of SHA-256 {sha256}, got {found or 'no file'}. Copy the model again."
-        )
-    check_detector(path)
-    try:
-        import onnxruntime
-        from insightface.model_zoo.scrfd import SCRFD
-    except ImportError as error:
-        raise ImportError(
-            "face detection needs the package insightface. Install the extra: pip install 'soundguide[identity]'"
-        ) from error
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3  # errors alone
-    options.intra_op_num_threads = torch.get_num_threads()
-    options.add_session_config_entry("session.intra_op.allow_spinning", "0")  # one picture per edit: let others work
-    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    return SCRFD(model_file=str(path), session=session)
-
-
-def check_detector(path: Path) -> None:
-    """Raise `InvalidCheckpoint` unless an ONNX file stands alone and has the outputs of SCRFD with landmarks.
-
-    For each of three or five scales: scores, boxes, landmarks.
-    """
-    outputs = read_onnx(path).graph.output
-    if len(outputs) not in (9, 15):
-        raise InvalidCheckpoint(
-            f"{path}: expected 9 or 15 outputs, scores, boxes and landmarks of each scale, got {len(outputs)}. Use a "
-            "detector of insightface with landmarks, such as det_10g.onnx."
-        )
-
-
-def add_detector(folder: Path, detector: Path) -> None:
-    """Put a face detector, an ONNX file, into the folder of a face encoder, which uses it from then on.
-
-    Raises `InvalidCheckpoint` where the folder holds no face encoder, or the file is no detector (`check_detector`).
-    """
-    config = read_config(folder)
-    if not isinstance(config.get("alignment"), dict):
-        raise InvalidCheckpoint(f"{folder}: of kind {config['kind']!r}, expected a face encoder. Name such a folder.")
-    check_detector(detector)
-    storage = Storage()
-    storage.write_bytes(str(folder / DETECTOR_FILE), detector.read_bytes())
-    config["alignment"]["detector_sha256"] = file_sha256(folder / DETECTOR_FILE)
-    storage.write_bytes(str(folder / CONFIG_FILE), json.dumps(config, indent=2, ensure_ascii=False).encode() + b"\n")
 
 
 def affine_of(landmarks: NDArray[np.float32], *, side: int) -> Tensor:

@@ -48,13 +48,22 @@ def decode_to_size(data: bytes, *, height: int, width: int, limits: ImageLimits 
     Raises:
         InvalidImage: the bytes are empty, no picture, damaged, or outside `limits`.
     """
+    return fit(open_upright(data, limits), height=height, width=width)
+
+
+def open_upright(data: bytes, limits: ImageLimits = _DEFAULT_LIMITS) -> Image.Image:
+    """Decode a picture as 8-bit RGB of its own size, upright; reads, refuses and raises as `decode_to_size` does."""
     image = _open_header(data, limits)
     try:
-        rgb = _to_rgb(ImageOps.exif_transpose(image))
+        return _to_rgb(ImageOps.exif_transpose(image))
     except InvalidImage:
         raise
     except (*_DAMAGE, Image.DecompressionBombError) as exc:
         raise InvalidImage(f"the {image.format} picture is damaged or cut short ({exc}); export it again") from exc
+
+
+def fit(rgb: Image.Image, *, height: int, width: int) -> Pixels:
+    """Return the largest part of the shape ``[height, width, 3]`` in the middle of a picture, resized by Lanczos."""
     # whole pixels, at least one, of the shape that is asked for
     across = max(1, min(rgb.width, round(rgb.height * width / height)))
     down = max(1, min(rgb.height, round(rgb.width * height / width)))

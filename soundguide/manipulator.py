@@ -142,6 +142,7 @@ class Manipulator:
                 seconds=time.monotonic() - started,
                 threads=torch.get_num_threads() if self.world.device.type == "cpu" else 0,
                 inversion_error=inversion_error,
+                alignment_note=edit.alignment_note,
                 identity_similarity=float("nan") if face is None else self.world.identity_similarity(image, face),
                 identity_note=NO_FACE if face is None and self.world.identity is not None else "",
                 level_db=targets["sound"].level_db if "sound" in targets else float("nan"),
@@ -210,7 +211,7 @@ class Manipulator:
             run = Run("invert", start, target, edit.settings, photo=photo)
             return (await self._slots.run(edit.id, run, on_progress)).ws
 
-        inversion = {"inversion_steps", "inversion_reg", "learning_rate", "rampup", "rampdown"}
+        inversion = {"inversion_steps", "inversion_reg", "learning_rate", "rampup", "rampdown", "align"}
         key = f"{edit.source_sha256}/{edit.settings.model_dump_json(include=inversion)}"
         ws = await (self._inversions.get(key, invert) if edit.source_sha256 else invert())
         return ws, await self._in_thread(self.world.reconstruction_error, ws, photo)

@@ -17,8 +17,9 @@ class ModelFacts:
     """Sizes of pictures ``resolution`` and codes ``[num_ws, w_dim]``, and the sound encoder's ``sample_rate`` in Hz.
 
     ``digests``: role and SHA-256 of the weights, as the models' configs state them; loading verifies them. The face
-    detector of an identity encoder counts as a role of its own. ``domain``: that of the generator, whose crop leaves
-    pictures ``[height, width]`` of its square.
+    detector of an identity encoder counts as a role of its own; ``face_detector`` is that encoder, as the config names
+    it, empty without a detector. ``domain``: that of the generator, whose crop leaves pictures ``[height, width]`` of
+    its square.
     """
 
     resolution: int
@@ -27,6 +28,12 @@ class ModelFacts:
     sample_rate: int
     digests: tuple[tuple[str, str], ...] = ()
     domain: Domain = Domain()
+    face_detector: str = ""
+
+    @property
+    def aligns_photos(self) -> bool:
+        """Whether photos of faces are aligned before they are inverted: they must be, and can be."""
+        return self.domain.alignment == "ffhq" and self.face_detector != ""
 
     @property
     def height(self) -> int:
@@ -80,11 +87,12 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
             f"configs lack {exc}. Name the folders of such models"
         ) from exc
     digests: dict[str, str] = {role: str(found["weights_sha256"]) for role, found in configs.items()}
+    face_detector = ""
     if config.identity and (detector := detector_sha256(configs["identity"])):
-        digests["detector"] = detector
+        digests["detector"], face_detector = detector, config.identity
     domain = read_domain(configs["generator"], folders["generator"])
     domain.visible(resolution)  # a crop that does not fit is told before any work
-    return ModelFacts(resolution, num_ws, w_dim, sample_rate, tuple(digests.items()), domain)
+    return ModelFacts(resolution, num_ws, w_dim, sample_rate, tuple(digests.items()), domain, face_detector)
 
 
 def audio_sample_rate(config: Mapping[str, Any]) -> int:

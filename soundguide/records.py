@@ -59,7 +59,8 @@ class PreparedEdit:
 
     ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[H, W, 3]`` uint8 of the size of the
     generator's pictures) and ``latent`` (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of
-    the source files' bytes, empty where there is no file.
+    the source files' bytes, empty where there is no file. ``alignment_note``: why a photo is not aligned as the
+    generator's pictures are; empty where it is, or need not be.
     """
 
     id: str
@@ -70,6 +71,7 @@ class PreparedEdit:
     photo: NDArray[np.uint8] | None = None
     latent: NDArray[np.float32] | None = None
     source_sha256: str = ""
+    alignment_note: str = ""
 
     def to_row(self) -> Row:
         """Return the flat columns ``prepared_*``."""
@@ -84,6 +86,7 @@ class PreparedEdit:
             "prepared_latent": b"" if self.latent is None else self.latent.astype("<f4").tobytes(),
             "prepared_latent_layers": 0 if self.latent is None else self.latent.shape[0],
             "prepared_source_sha256": self.source_sha256,
+            "prepared_alignment_note": self.alignment_note,
         }
 
     @classmethod
@@ -100,6 +103,7 @@ class PreparedEdit:
             photo=photo.reshape(int(row["prepared_photo_height"]), -1, 3) if len(photo) else None,
             latent=latent.reshape(int(row["prepared_latent_layers"]), -1) if len(latent) else None,
             source_sha256=row["prepared_source_sha256"],
+            alignment_note=row["prepared_alignment_note"],
         )
 
 
@@ -111,10 +115,10 @@ class ManipulatedEdit:
     sound): higher is closer. ``latent_distance`` is the root of the squared distance between edited and source code,
     summed over layers, in raw w units. ``gates`` ``[L]`` sum to L. ``steps``: the most of any of its codes where it has
     two. ``threads``: torch threads that computed it, 0 on a GPU. ``inversion_error`` is the mean absolute error, 0..1,
-    between a photo and its reconstruction; NaN for other sources. ``identity_similarity`` is the cosine of the faces in
-    source and edit; NaN where there is no identity encoder, or no face, as ``identity_note`` says then. ``level_db``:
-    loudness of the sound, dB relative to full scale; NaN without one. ``labels`` are (label, probability), best first,
-    of the sound; empty without one.
+    between a photo and its reconstruction; NaN for other sources. ``alignment_note`` is that of the `PreparedEdit`.
+    ``identity_similarity`` is the cosine of the faces in source and edit; NaN where there is no identity encoder, or no
+    face, as ``identity_note`` says then. ``level_db``: loudness of the sound, dB relative to full scale; NaN without
+    one. ``labels`` are (label, probability), best first, of the sound; empty without one.
     """
 
     id: str
@@ -129,6 +133,7 @@ class ManipulatedEdit:
     seconds: float
     threads: int = 0
     inversion_error: float = float("nan")
+    alignment_note: str = ""
     identity_similarity: float = float("nan")
     identity_note: str = ""
     level_db: float = float("nan")
@@ -151,6 +156,7 @@ class ManipulatedEdit:
             "seconds": self.seconds,
             "threads": self.threads,
             "inversion_error": self.inversion_error,
+            "alignment_note": self.alignment_note,
             "identity_similarity": self.identity_similarity,
             "identity_note": self.identity_note,
             "level_db": self.level_db,
@@ -177,6 +183,7 @@ class ManipulatedEdit:
             seconds=float(row["seconds"]),
             threads=int(row["threads"]),
             inversion_error=float(row["inversion_error"]),
+            alignment_note=row["alignment_note"],
             identity_similarity=float(row["identity_similarity"]),
             identity_note=row["identity_note"],
             level_db=float(row["level_db"]),
@@ -238,6 +245,10 @@ class EditResult(Frozen):
         Field(description="Torch threads that computed it; 0: on a GPU."),
     ] = 0
     inversion_error: Measure = float("nan")
+    alignment_note: Annotated[
+        str,
+        Field(description="Why a photo was not aligned as the generator's pictures are; empty: it was, or need not."),
+    ] = ""
     identity_similarity: Annotated[
         Measure, Field(description="Cosine of the faces in source and edit; null without an identity encoder.")
     ] = float("nan")

@@ -3,6 +3,7 @@
 import asyncio
 import difflib
 import logging
+from dataclasses import replace
 
 from soundguide import __version__
 from soundguide.config import ManipulatorConfig
@@ -35,7 +36,7 @@ def replay(run: str, id: str, *, storage: Storage = Storage(), device: str = "")
         raise InvalidConfig(f"{folder.uri} holds no run.json. Name the output folder of a bulk run")
     result = _read_result(folder, id)
     models = ManipulatorConfig.model_validate(record["config"]["manipulator"])
-    facts = read_model_facts(models)
+    facts = _as_aligned(read_model_facts(models), record, models)
     _check_models(result, facts, models)
     if result.version != __version__:
         logger.warning(
@@ -75,6 +76,21 @@ def _check_models(result: EditResult, facts: ModelFacts, models: ManipulatorConf
         raise InvalidCheckpoint(
             f"the models are not those of the run: {named}. Put the run's models back in their place"
         )
+
+
+def _as_aligned(facts: ModelFacts, record: Facts, models: ManipulatorConfig) -> ModelFacts:
+    """Return the facts with the alignment of the run, which lies in the generator's config and in none of its weights.
+
+    Raises `InvalidCheckpoint` where the run aligned photos and this generator does not ask for it.
+    """
+    if "alignment" not in record["identity"]:
+        return replace(facts, domain=facts.domain.model_copy(update={"alignment": "none"}))
+    if facts.domain.alignment != record["identity"]["alignment"]:
+        raise InvalidCheckpoint(
+            f"the run aligned photos as {record['identity']['alignment']!r}, but the domain of {models.generator} says "
+            f"{facts.domain.alignment!r} now. Put the run's config.json back in its place"
+        )
+    return facts
 
 
 def _prepare_again(result: EditResult, facts: ModelFacts, record: Facts) -> PreparedEdit:

@@ -25,7 +25,7 @@ from soundguide.model_facts import ModelFacts
 from soundguide.run_lock import only_run
 from soundguide.stages import SourceLimits
 from soundguide.storage import Storage, join_uri
-from soundguide.tables import RESULT_SCHEMA
+from soundguide.tables import RESULT_SCHEMA, with_schema
 
 _PACKAGES = ("soundguide", "torch", "ray", "pyarrow", "numpy", "open_clip_torch", "timm", "av")
 _REMEDY = "Give another output folder, or empty this one"
@@ -237,7 +237,7 @@ def _read_rows(filesystem: Any, path: str, *, schema: pa.Schema, ids: pa.Array |
         found = None if ids is None else pc.is_in(file.read(["id"], use_threads=False)["id"], value_set=ids)
         if found is not None and not pc.any(found).as_py():
             return schema.empty_table()
-        rows = file.read(schema.names, use_threads=False).select(schema.names).cast(schema)
+        rows = with_schema(file.read(schema.names, use_threads=False), schema)
         return rows if found is None else rows.filter(found)
 
 
@@ -250,7 +250,9 @@ def identify(edit: EditSettings, limits: SourceLimits, manipulator: ManipulatorC
         "manipulator": manipulator.model_dump(mode="json", exclude=_HOW | _WHERE),
         "models": dict(models.digests),
         "version": __version__,
-    } | ({"crop": list(crop)} if crop else {})
+        **({"crop": list(crop)} if crop else {}),
+        **({"alignment": models.domain.alignment} if models.aligns_photos else {}),
+    }
 
 
 def describe_run(identity: Facts, config: Facts, digests: Iterable[tuple[str, str]]) -> Facts:

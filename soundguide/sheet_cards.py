@@ -79,6 +79,7 @@ class Card:
     seconds: float
     steps: int
     inversion: str
+    alignment_note: str
     identity: str
     identity_note: str
     settings: tuple[tuple[str, str], ...]
@@ -114,6 +115,7 @@ def make_card(row: Row, media: Media, *, scale: Scale, common: Mapping[str, Any]
         seconds=row["seconds"],
         steps=row["steps"],
         inversion=decimal(inversion, 3) if inversion is not None else "",
+        alignment_note=row["alignment_note"],
         identity=decimal(identity, 3) if identity is not None else "",
         identity_note=row["identity_note"],
         settings=tuple((name, plain(value)) for name, value in changed(settings).items() if name not in common),

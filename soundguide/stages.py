@@ -21,10 +21,11 @@ from soundguide import __version__
 from soundguide.audio.decode import AudioLimits, iter_audio
 from soundguide.config import EditSettings, Frozen, require_layers
 from soundguide.errors import InvalidAudio, InvalidEdit, InvalidSettings
-from soundguide.images import ImageLimits, decode_to_size, encode_png
+from soundguide.images import ImageLimits, Pixels, encode_png
 from soundguide.latents import MAX_LATENT_MIB, decode_latent, encode_latent
 from soundguide.manifest import OVERRIDES
 from soundguide.model_facts import ModelFacts
+from soundguide.photos import read_photo
 from soundguide.records import EditRequest, EditResult, ManipulatedEdit, PreparedEdit, Row
 from soundguide.storage import Storage, escape_id, join_uri
 from soundguide.tables import (
@@ -112,16 +113,16 @@ class EditPreparer:
         if sound is not None:
             sound_sha256 = hashlib.sha256(sound).hexdigest()
             _check_sound(sound, sound_sha256, self.facts.sample_rate, self.limits.audio)
-        pixels: NDArray[np.uint8] | None = None
+        pixels: Pixels | None = None
+        note = ""
         code: NDArray[np.float32] | None = None
         if photo is not None:
-            facts = self.facts
-            pixels = decode_to_size(photo, height=facts.height, width=facts.width, limits=self.limits.image)
+            pixels, note = read_photo(photo, self.facts, self.limits.image, self.storage, align=settings.align)
         elif latent is not None:
             code = decode_latent(latent, num_ws=self.facts.num_ws, w_dim=self.facts.w_dim)
         source = photo if photo is not None else latent
         source_sha256 = "" if source is None else hashlib.sha256(source).hexdigest()
-        return PreparedEdit(id, settings, sound or b"", sound_sha256, seed, pixels, code, source_sha256)
+        return PreparedEdit(id, settings, sound or b"", sound_sha256, seed, pixels, code, source_sha256, note)
 
     def prepare(self, row: Row) -> Row:
         """Return the row of `tables.PREPARED_SCHEMA` of a manifest row; what is wrong with it becomes its error."""

@@ -24,6 +24,7 @@ _MEASURES = [
     ("seconds", pa.float64()),
     ("threads", pa.int64()),
     ("inversion_error", pa.float64()),
+    ("alignment_note", pa.string()),
     ("identity_similarity", pa.float64()),
     ("identity_note", pa.string()),
     ("level_db", pa.float64()),
@@ -46,6 +47,7 @@ PREPARED_SCHEMA = pa.schema(
         ("prepared_latent", pa.large_binary()),
         ("prepared_latent_layers", pa.int64()),
         ("prepared_source_sha256", pa.string()),
+        ("prepared_alignment_note", pa.string()),
     ]
 )
 """What `PreparedEdit.to_row` gives, with the carried columns."""
@@ -154,6 +156,17 @@ def manipulated_table(rows: Iterable[Row]) -> pa.Table:
 def result_table(results: Iterable[EditResult]) -> pa.Table:
     """Return results as a table of `RESULT_SCHEMA`."""
     return pa.Table.from_pylist([result_row(result) for result in results], schema=RESULT_SCHEMA)
+
+
+def with_schema(rows: pa.Table, schema: pa.Schema) -> pa.Table:
+    """Return rows with the columns of `schema`: those that an older version did not write are blank."""
+    columns = [
+        rows[field.name].cast(field.type)
+        if field.name in rows.column_names
+        else pa.array([_blank_value(field.type)] * rows.num_rows, field.type)
+        for field in schema
+    ]
+    return pa.table(columns, schema=schema)
 
 
 def raw_request(row: Row) -> str:

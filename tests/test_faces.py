@@ -15,7 +15,8 @@ from tiny_faces import write_detector, write_identity
 from torch import Tensor
 
 from soundguide.errors import InvalidCheckpoint
-from soundguide.faces import TEMPLATE, FaceAligner, add_detector, affine_of, crop_faces
+from soundguide.face_detector import add_detector
+from soundguide.faces import TEMPLATE, FaceAligner, affine_of, crop_faces
 from soundguide.models.arcface import AlignmentConfig
 from soundguide.models.checkpoint import load_model
 from soundguide.models.fetch import file_sha256

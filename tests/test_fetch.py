@@ -10,7 +10,7 @@ from tiny_faces import write_detector, write_identity
 
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint, InvalidConfig
-from soundguide.faces import add_detector
+from soundguide.face_detector import add_detector
 from soundguide.model_facts import absolute_models, read_model_facts
 from soundguide.models.fetch import CACHE_VARIABLE, fetch_model
 from soundguide.models.manifest import CONFIG_FILE, DETECTOR_FILE, WEIGHTS_FILE

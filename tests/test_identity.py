@@ -18,7 +18,8 @@ from tiny_faces import write_detector, write_identity
 
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint, InvalidConfig
-from soundguide.faces import NO_FACE, add_detector
+from soundguide.face_detector import add_detector
+from soundguide.faces import NO_FACE
 from soundguide.manipulator import Manipulator
 from soundguide.model_facts import absolute_models, read_model_facts
 from soundguide.models.fetch import file_sha256

@@ -79,23 +79,30 @@ def write_identity(folder: Path, *, seen: Tensor | None = None, **alignment: Any
 
 
 def write_detector(
-    path: Path, landmarks: NDArray[np.float32] | None, *, size: int = 128, in_bright_ones: bool = False
+    path: Path,
+    landmarks: NDArray[np.float32] | None,
+    *,
+    second: NDArray[np.float32] | None = None,
+    size: int = 128,
+    in_bright_ones: bool = False,
 ) -> Path:
     """Write a network with SCRFD's inputs and outputs for ``size`` px that sees one face, always, or none.
 
-    ``landmarks`` ``[5, 2]`` in pixels of ``size``. ``in_bright_ones``: none where the picture is dark.
+    ``landmarks`` ``[5, 2]`` in pixels of ``size``; ``second``: those of another face, seen beside the first.
+    ``in_bright_ones``: none where the picture is dark.
     """
+    faces = [points for points in (landmarks, second) if points is not None]
     nodes, tensors, outputs = [], [], []
     for width, what in ((1, "score"), (4, "box"), (10, "points")):
         for stride in STRIDES:
             values = np.zeros((ANCHORS * (size // stride) ** 2, width), np.float32)
-            if landmarks is not None and stride == STRIDES[0]:
-                # at the first place, which is the corner: distances from there, in strides
-                left, top, right, bottom = *landmarks.min(0), *landmarks.max(0)
-                values[0] = {
+            # at the first place, which is the corner: distances from there, in strides
+            for anchor, points in enumerate(faces if stride == STRIDES[0] else []):
+                left, top, right, bottom = *points.min(0), *points.max(0)
+                values[anchor] = {
                     "score": [0.9],
                     "box": np.array([-left, -top, right, bottom]) / stride,
-                    "points": landmarks.reshape(-1) / stride,
+                    "points": points.reshape(-1) / stride,
                 }[what]
             name = f"{what}_{stride}"
             tensors.append(numpy_helper.from_array(values, f"{name}_values"))

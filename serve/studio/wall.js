@@ -114,6 +114,7 @@ function measures({ result, sound }) {
   ];
   if (result.level_db !== null) rows.push(["Loudness", `${result.level_db.toFixed(0).replace("-", "\u2212")} dBFS`]);
   if (result.inversion_error !== null) rows.push(["Photo off by", `${(100 * result.inversion_error).toFixed(1)} %`]);
+  if (result.alignment_note) rows.push(["Photo", result.alignment_note]);
   if (Number.isFinite(result.identity_similarity)) rows.push(["Same face", signed(result.identity_similarity)]);
   if (result.identity_note) rows.push(["Same face", result.identity_note]);
   return rows;

@@ -147,7 +147,8 @@ def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, laten
     sound = read_source(request.audio, max_mib=limits.max_sound_mib)
     photo = read_source(request.image, max_mib=limits.max_image_mib)
     latent = read_source(request.latent, max_mib=MAX_LATENT_MIB)
-    preparer = EditPreparer(read_model_facts(config))
+    facts = read_model_facts(config)
+    preparer = EditPreparer(facts)
     with naming_files({InvalidAudio: request.audio, InvalidImage: request.image, InvalidLatent: request.latent}):
         prepared = preparer.check(
             request.id, request.settings, sound=sound, seed=request.seed, photo=photo, latent=latent
@@ -161,7 +162,9 @@ def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, laten
     metadata = {"soundguide": _provenance(request, prepared, manipulator.model_digests, threads=edited.threads)}
     files = {output: encode_png(edited.image, metadata=metadata)}
     if strip:
-        files[f"{output[:-4]}-strip.png"] = encode_png(_strip(prepared, edited, photo), metadata=metadata)
+        files[f"{output[:-4]}-strip.png"] = encode_png(
+            _strip(prepared, edited, photo, aligned=facts.aligns_photos), metadata=metadata
+        )
     if latent_out:
         files[latent_out] = encode_latent(edited.ws, metadata=metadata)
     for name, data in files.items():
@@ -186,12 +189,14 @@ def _provenance(request: EditRequest, prepared: PreparedEdit, digests: dict[str,
     return provenance(result)
 
 
-def _strip(prepared: PreparedEdit, edited: ManipulatedEdit, photo: bytes | None) -> Pixels:
+def _strip(prepared: PreparedEdit, edited: ManipulatedEdit, photo: bytes | None, *, aligned: bool) -> Pixels:
     from soundguide.cli.strip import MIN_SIDE, before_after
     from soundguide.images import decode_to_size
 
     pictures = [edited.source, edited.image]
-    if photo is not None:  # shown as it is, too: what the generator makes of it may differ
+    if aligned and prepared.photo is not None:
+        pictures.insert(0, prepared.photo)
+    elif photo is not None:  # shown as it is, too: what the generator makes of it may differ
         height, width = edited.image.shape[:2]
         rows = max(MIN_SIDE, height)
         pictures.insert(0, decode_to_size(photo, height=rows, width=round(width * rows / height)))
@@ -220,6 +225,8 @@ def _tell(edited: ManipulatedEdit, written: list[str]) -> None:
         table.add_row("identity", f"{edited.identity_similarity:.3f} (cosine of the faces, 1 is the same)")
     table.add_row("wrote", "\n".join(written))
     out.print(table)
+    if edited.alignment_note:
+        warn(edited.alignment_note)
     if edited.identity_note:
         warn(edited.identity_note)
     if edited.inversion_error > OUT_OF_DOMAIN:

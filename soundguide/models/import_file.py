@@ -70,7 +70,7 @@ def import_file(
 def _check_detector(detector: str, found: list[Imported], path: Path) -> None:
     if not detector:
         return
-    from soundguide.faces import check_detector
+    from soundguide.face_detector import check_detector
 
     if all(each.role != "identity" for each in found):
         raise InvalidConfig(f"{path}: holds no face encoder, but --detector was given. Leave it out.")
@@ -81,7 +81,7 @@ def _save(model: Imported, folder: Path, *, made_by: str, extra: dict[str, Any],
     try:
         save_model(folder, model.module, model.config, half=False, made_by=made_by, extra=extra)
         if detector and model.role == "identity":
-            from soundguide.faces import add_detector
+            from soundguide.face_detector import add_detector
 
             add_detector(folder, Path(detector))
     except OSError as error:
