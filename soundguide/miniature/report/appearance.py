@@ -74,7 +74,7 @@ def measure_edits(verdicts: Verdicts, outcomes: Sequence[Outcome], *, moved: Seq
 
     ``moved``: for each draw of random moves, whether each edit's label is seen after it, ``[S]`` bool.
     """
-    appeared, won = _by_label(verdicts, verdicts.appeared), _by_label(verdicts, verdicts.won)
+    appeared, won = by_label(verdicts, verdicts.appeared), by_label(verdicts, verdicts.won)
     others = verdicts.new & verdicts.others
     # how often label A appears under the sounds of all others, on sources without A: each label counts the same
     cross = {
@@ -101,9 +101,9 @@ def measure_edits(verdicts: Verdicts, outcomes: Sequence[Outcome], *, moved: Seq
             label: {
                 "appeared": share,
                 "largest_rise": won[label],
-                "appeared_by_random_move": _by_label(verdicts, random)[label],
+                "appeared_by_random_move": by_label(verdicts, random)[label],
                 "appeared_by_other_sounds": cross.get(label, float("nan")),
-                **_about(verdicts, outcomes, label),
+                **about_label(verdicts, outcomes, label),
             }
             for label, share in appeared.items()
         },
@@ -114,9 +114,9 @@ def measure_edits(verdicts: Verdicts, outcomes: Sequence[Outcome], *, moved: Seq
 
 def measure_recorded_edits(verdicts: Verdicts, outcomes: Sequence[Outcome]) -> Findings:
     """Return the figure of edits by recordings: each label counts the same."""
-    appeared, won = _by_label(verdicts, verdicts.appeared), _by_label(verdicts, verdicts.won)
+    appeared, won = by_label(verdicts, verdicts.appeared), by_label(verdicts, verdicts.won)
     details: dict[str, Json] = {
-        label: {"appeared": share, "largest_rise": won[label], **_about(verdicts, outcomes, label)}
+        label: {"appeared": share, "largest_rise": won[label], **about_label(verdicts, outcomes, label)}
         for label, share in appeared.items()
     }
     return Findings({"edit_appeared_recordings": mean(list(appeared.values()))}, {"by_recordings": details})
@@ -127,7 +127,7 @@ def stacked(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-def _about(verdicts: Verdicts, outcomes: Sequence[Outcome], label: str) -> dict[str, Json]:
+def about_label(verdicts: Verdicts, outcomes: Sequence[Outcome], label: str) -> dict[str, Json]:
     """Return what else happened in a label's edits, for whoever tunes them."""
     rows = torch.nonzero(verdicts.own == verdicts.labels.index(label)).flatten().tolist()
     mine = [outcomes[row] for row in rows]
@@ -147,7 +147,7 @@ def _about(verdicts: Verdicts, outcomes: Sequence[Outcome], label: str) -> dict[
     }
 
 
-def _by_label(verdicts: Verdicts, values: Tensor) -> dict[str, float]:
+def by_label(verdicts: Verdicts, values: Tensor) -> dict[str, float]:
     """Return the mean of ``values`` ``[S]`` over the edits of each label that has any."""
     rows = [(label, verdicts.own == index) for index, label in enumerate(verdicts.labels)]
     return {label: _mean(values[own]) for label, own in rows if own.any()}

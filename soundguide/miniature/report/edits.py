@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -22,6 +22,7 @@ from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.recordings import Recording
 from soundguide.miniature.report.held_out import BATCH, FIRST_SOURCE_SEED, SEEDS_PER_REPORT, as_bytes
 from soundguide.miniature.report.judge import Judge
+from soundguide.miniature.report.progress import Advance
 from soundguide.miniature.report.recognition import guiding_sound
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.slots import OnProgress
@@ -33,9 +34,6 @@ FAINT = 0.2  # a source may show other events up to this intensity
 SCAN = 256  # seeds looked at together
 MAX_SCANNED = 50_000
 TELL_EVERY = 10  # steps
-
-Advance = Callable[[int], None]
-"""Told the steps that all edits together have taken since it was last told."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,10 +6,10 @@ import asyncio
 
 from soundguide.config import EditSettings
 from soundguide.manipulator import Manipulator
-from soundguide.miniature.report.edits import Advance
 from soundguide.miniature.report.figures import Findings
 from soundguide.miniature.report.held_out import Scenes
 from soundguide.miniature.report.measures import mean
+from soundguide.miniature.report.progress import Advance
 from soundguide.records import PreparedEdit
 
 
