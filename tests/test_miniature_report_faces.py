@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from soundguide.audio.decode import decode_audio
 from soundguide.config import EditSettings
 from soundguide.errors import InvalidCheckpoint, InvalidConfig
 from soundguide.faces import NO_FACE
@@ -47,7 +48,7 @@ def report(face_manipulator: Manipulator, face_reader: SceneReader) -> Report:
     )
 
 
-def shown_by(name: str, label: str = "", num: int = 12) -> float:
+def shown_by(name: str, label: str = "", num: int = 8) -> float:
     """Return how much of a picture a factor changes, mean over people, where they have an expression."""
     people = torch.rand(num, len(FACES.continuous), generator=torch.Generator().manual_seed(0))
     factors = torch.cat([people, torch.zeros(num, len(FACES.labels))], 1)
@@ -56,7 +57,7 @@ def shown_by(name: str, label: str = "", num: int = 12) -> float:
     pictures = []
     for value in (0.0, 1.0):
         factors[:, FACES.continuous.index(name)] = value
-        pictures.append(FACES.render(factors, 64).images)
+        pictures.append(FACES.render(factors, 32).images)
     return float((pictures[1] - pictures[0]).abs().mean())
 
 
@@ -198,8 +199,6 @@ def test_voices_are_heard_over_a_landscape_far_below() -> None:
         assert ranges == "held_out"
         times = np.arange(round(seconds * SAMPLE_RATE_HZ)) / SAMPLE_RATE_HZ
         return np.sin(2 * np.pi * 1000 * times).astype(np.float32)
-
-    from soundguide.audio.decode import decode_audio
 
     clips = recognition.held_out_clips(0, seconds=1.0, seed=0, domain=replace(FACES, around=tone))
     assert len({*clips}) == len(FACES.labels)

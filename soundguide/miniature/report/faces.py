@@ -1,4 +1,4 @@
-"""The part of the report that measures the second world: faces edited by voices, who they are kept (Eq. 18) or not."""
+"""The part of the report that measures the second world: faces edited by voices, with the identity term and without."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from soundguide.miniature.report.study import Study
 from soundguide.models.manifest import MINIATURE_FACES
 
 FACE_LAMBDA_ID = 0.5
-"""Weight of the identity term in the report's edits of faces, where its settings have none."""
+"""Weight of the identity term (Eq. 18) in the report's edits of faces, where its settings have none."""
 
 _OF_MODELS = {
     "face_generator_error": "generator_error",

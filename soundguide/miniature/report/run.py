@@ -54,12 +54,7 @@ def run_report(
 
     Raises `InvalidConfig` or `InvalidCheckpoint`.
     """
-    unknown = sorted(set(parts) - set(PARTS))
-    if unknown or not parts or sources < 1 or seed < 0:
-        raise InvalidConfig(
-            f"report: got parts {list(parts)}, sources {sources}, seed {seed}. Choose parts among {', '.join(PARTS)}, "
-            "at least one source, and a seed from 0 on."
-        )
+    _require_something(parts, sources, seed)
     real = None if recordings is None else read_recordings(recordings)
     if real is None and {"sound", "edits"} & set(parts):
         logger.warning("report: no recordings were given; the figures that need them are not measured (null in JSON)")
@@ -67,7 +62,8 @@ def run_report(
     study = partial(Study.of, settings=settings, amount=amount, sources=sources, seed=seed, console=console)
     # all models, before anything is measured: one that is missing is told at once
     config = ManipulatorConfig() if manipulator is None else manipulator.config
-    landscapes = faces = None
+    landscapes: Landscapes | None = None
+    faces: Study | None = None
     if of_landscapes := [part for part in PARTS if part in parts and part != "faces"]:
         landscapes = Landscapes(study(LANDSCAPE, manipulator or Manipulator(config), reader), real)
     if "faces" in parts:
@@ -94,6 +90,14 @@ def run_report(
         "seconds": seconds,
     }
     return replace(report, details={**report.details, "run": run})
+
+
+def _require_something(parts: Sequence[Part], sources: int, seed: int) -> None:
+    if set(parts) - set(PARTS) or not parts or sources < 1 or seed < 0:
+        raise InvalidConfig(
+            f"report: got parts {list(parts)}, sources {sources}, seed {seed}. Choose parts among {', '.join(PARTS)}, "
+            "at least one source, and a seed from 0 on."
+        )
 
 
 def _require_identity(manipulator: Manipulator) -> None:
