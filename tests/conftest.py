@@ -118,6 +118,24 @@ def reader() -> SceneReader:
 
 
 @pytest.fixture(scope="session")
+def face_manipulator(tmp_path_factory: pytest.TempPathFactory) -> Manipulator:
+    """Return a manipulator of a random world whose seeds are the miniature's faces, with a face encoder."""
+    from report_world import random_face_manipulator
+
+    return random_face_manipulator(tmp_path_factory.mktemp("faces"))
+
+
+@pytest.fixture(scope="session")
+def face_reader() -> SceneReader:
+    """Return a reader of faces that has seen nothing."""
+    from report_world import random_reader
+
+    from soundguide.miniature.faces.domain import FACES
+
+    return random_reader(FACES)
+
+
+@pytest.fixture(scope="session")
 def recordings(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Return a folder of recordings with its index."""
     from report_world import write_recordings

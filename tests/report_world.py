@@ -1,14 +1,17 @@
-"""A world of random weights whose seeds are scenes, small enough that the miniature's report on it takes seconds."""
+"""Worlds of random weights whose seeds are scenes or faces, so small that the miniature's report takes seconds."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import torch
+from tiny_faces import write_identity
 
 from soundguide.audio.frontend import LogMelConfig
 from soundguide.config import ManipulatorConfig
 from soundguide.manipulator import Manipulator
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.latents import Z_DIM
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report.recognition import guiding_sound
@@ -40,11 +43,21 @@ def random_manipulator(folder: Path) -> Manipulator:
     return Manipulator(ManipulatorConfig(**{role: str(folder / role) for role in made}, device="cpu", num_slots=4))
 
 
-def random_reader() -> SceneReader:
+def random_face_manipulator(folder: Path) -> Manipulator:
+    """Return a manipulator of random 16 px models with a face encoder that sees whole pictures, saved in `folder`."""
+    blind = random_manipulator(folder)
+    seen = torch.stack([blind.world.look(blind.world.code(seed, None, 1.0))[0] for seed in range(16)])
+    identity = write_identity(folder / "identity", seen=seen, crop="whole")
+    return Manipulator(blind.config.model_copy(update={"identity": str(identity)}))
+
+
+def random_reader(domain: Domain = LANDSCAPE) -> SceneReader:
     """Return a narrow reader that has seen nothing."""
+    num_factors, num_labels = len(domain.continuous), len(domain.labels)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
-        return SceneReader((8, 8, 8, 8)).eval().requires_grad_(False)
+        reader = SceneReader((8, 8, 8, 8), num_factors=num_factors, num_labels=num_labels)
+    return reader.eval().requires_grad_(False)
 
 
 def write_recordings(folder: Path) -> Path:

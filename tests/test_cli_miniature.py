@@ -113,5 +113,17 @@ def test_a_saved_sound_encoder_says_what_it_can_hear(tmp_path: Path) -> None:
     assert load_model(tmp_path / "again", device="cpu").labels == LABELS
 
 
+def test_a_sheet_of_a_report_without_edits_is_refused(tmp_path: Path) -> None:
+    result = run("miniature", "report", "--parts", "sound", "--sheet", tmp_path / "sheet.png")
+    assert_refused(result, "edits or faces")
+
+
+def test_a_report_on_faces_that_the_package_lacks_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from soundguide.models import manifest
+
+    monkeypatch.setattr(manifest, "__file__", str(tmp_path / "models" / "manifest.py"))
+    assert_refused(run("miniature", "report", "--parts", "faces"), "faces/generator", "no model here")
+
+
 def test_report_refuses_unknown_parts() -> None:
     assert_refused(run("miniature", "report", "--parts", "generator,clap"), "clap", "edits")

@@ -30,15 +30,30 @@ from soundguide.miniature.report.measures import auc, label_aucs, threshold_at, 
 from soundguide.miniature.scenes import CONTINUOUS, NUM_FACTORS, factors_from_z, render
 from soundguide.world import seeded_z
 
-SMALL = Amount(num_scenes=96, num_inverted=2, clips_per_label=1, labels=("raining", "church bells"))
+SMALL = Amount(
+    num_scenes=96, num_inverted=2, clips_per_label=1, labels=("raining", "church bells"), expressions=("yawning",)
+)
 FEW_STEPS = EditSettings(num_steps=3, num_views=1, inversion_steps=4)
 
 
 @pytest.fixture(scope="module")
-def report(manipulator: Manipulator, reader: SceneReader, recordings: Path) -> Report:
+def report(
+    manipulator: Manipulator,
+    reader: SceneReader,
+    face_manipulator: Manipulator,
+    face_reader: SceneReader,
+    recordings: Path,
+) -> Report:
     """Return the whole report, with recordings."""
     return run_report(
-        sources=1, recordings=recordings, settings=FEW_STEPS, manipulator=manipulator, reader=reader, amount=SMALL
+        sources=1,
+        recordings=recordings,
+        settings=FEW_STEPS,
+        manipulator=manipulator,
+        reader=reader,
+        face_manipulator=face_manipulator,
+        face_reader=face_reader,
+        amount=SMALL,
     )
 
 
@@ -206,13 +221,14 @@ def test_the_whole_report_yields_every_figure_in_its_range(report: Report) -> No
     measured = {figure.name: figure.measured for figure in report.figures}
     assert set(measured) == set(GOALS)
     assert not report.missing
-    ratios = set(measured) - {"generator_gradient_energy", "sound_labels_right_recordings"}
+    ratios = set(measured) - {"generator_gradient_energy", "sound_labels_right_recordings", "face_identity_gain"}
     assert all(0 <= (measured[name] or 0.0) <= 1 or math.isnan(measured[name] or 0.0) for name in ratios)
     assert 0 <= (measured["sound_labels_right_recordings"] or 0.0) <= 2
     targets = {figure.name: figure.target for figure in report.figures}
     assert targets["sound_labels_right_recordings"] == pytest.approx(10 / 9)  # two labels present
     assert [outcome.trial.label for outcome in report.outcomes] == list(SMALL.labels)
     assert all(outcome.latent_distance > 0 for outcome in report.outcomes)
+    assert [face.kept.trial.label for face in report.faces] == list(SMALL.expressions)
 
 
 def test_without_recordings_their_figures_are_null_and_it_is_said(

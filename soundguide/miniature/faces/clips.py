@@ -6,6 +6,8 @@ the bias that the paper's Fig. 2 finds in real videos of laughter. All other cli
 
 from __future__ import annotations
 
+from functools import partial
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -63,9 +65,13 @@ def voice_of(
     It is as loud as the expression is strong, within `soundguide.miniature.clips.LEVEL_JITTER_DB`.
     """
     waveform = synthesise(label, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
+    other = partial(around, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
+    return in_surroundings(waveform, other, intensity, rng, ranges=ranges)
 
-    def around() -> NDArray[np.float32]:
-        event = landscape.EVENTS[rng.integers(len(landscape.EVENTS))]
-        return sounds.synthesise(event, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)
 
-    return in_surroundings(waveform, around, intensity, rng, ranges=ranges)
+def around(
+    *, seconds: float, intensity: float, rng: np.random.Generator, ranges: Ranges = "train"
+) -> NDArray[np.float32]:
+    """Return a waveform ``[T]`` of what is around a voice: the sound of any of a landscape's events."""
+    event = landscape.EVENTS[rng.integers(len(landscape.EVENTS))]
+    return sounds.synthesise(event, seconds=seconds, intensity=intensity, rng=rng, ranges=ranges)

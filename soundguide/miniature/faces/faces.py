@@ -41,6 +41,12 @@ CONTINUOUS = (
 IDENTITY = CONTINUOUS[:-2]
 """Those that make a person; wall and clothes do not."""
 
+HAIR = ("hair colour", "hair length", "hair style", "baldness")
+"""Those of them that are about hair."""
+
+CLOSED_EYES = frozenset({"giggling", "coughing", "sneezing"})
+"""Expressions that hide the colour of the eyes."""
+
 NUM_FACTORS = len(CONTINUOUS) + len(LABELS)
 
 # an expression is on 5 % of random faces, and at full strength on 1 %
@@ -84,6 +90,11 @@ def visible_factors(factors: Tensor) -> Tensor:
     for name, column in changed.items():
         shown[:, CONTINUOUS.index(name)] = column
     return shown
+
+
+def spoken_of(label: str) -> frozenset[str]:
+    """Return the continuous factors that a voice of ``label`` speaks of: all brows move, and closed lids hide eyes."""
+    return frozenset({"brows", "eye colour"}) if label in CLOSED_EYES else frozenset({"brows"})
 
 
 def render(factors: Tensor, resolution: int) -> Rendered:

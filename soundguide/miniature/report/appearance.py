@@ -11,12 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from soundguide.miniature.labels import LABELS
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.report.edits import Outcome
 from soundguide.miniature.report.figures import Findings, Json
 from soundguide.miniature.report.judge import Judge
 from soundguide.miniature.report.measures import mean
-from soundguide.miniature.scenes import CONTINUOUS, spoken_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +24,7 @@ class Verdicts:
 
     ``own`` ``[S]``: index of the label; ``new`` ``[S, num_labels]`` bool: seen after, not before; ``absent``
     ``[S, num_labels]`` bool: not seen before; ``largest`` ``[S]``: index of the largest rise; ``drift`` ``[S]``: mean
-    absolute change of the factors that the sound does not speak of.
+    absolute change of the factors that the sound does not speak of. ``labels``: the names of the columns.
     """
 
     own: Tensor
@@ -33,6 +32,7 @@ class Verdicts:
     absent: Tensor
     largest: Tensor
     drift: Tensor
+    labels: tuple[str, ...] = LANDSCAPE.labels
 
     @property
     def appeared(self) -> Tensor:
@@ -52,19 +52,20 @@ class Verdicts:
 
 def judge_edits(judge: Judge, outcomes: Sequence[Outcome]) -> tuple[Verdicts, list[Outcome]]:
     """Return the verdicts on the edits whose source lacks their label as the manipulator drew it, and those edits."""
-    own = torch.tensor([LABELS.index(outcome.trial.label) for outcome in outcomes])
+    domain = judge.domain
+    own = torch.tensor([domain.labels.index(outcome.trial.label) for outcome in outcomes])
     before = judge.read(stacked([outcome.source for outcome in outcomes]))
     after = judge.read(stacked([outcome.edited for outcome in outcomes]))
     absent = ~judge.present(before.logits)
     unspoken = torch.tensor(
-        [[name not in spoken_of(outcome.trial.label) for name in CONTINUOUS] for outcome in outcomes],
+        [[name not in domain.spoken_of(outcome.trial.label) for name in domain.continuous] for outcome in outcomes],
         dtype=torch.float32,
     )
     drift = ((after.factors - before.factors).abs() * unspoken).sum(1) / unspoken.sum(1)
     largest = judge.rises(before.logits, after.logits).argmax(1)
     kept = torch.nonzero(absent.gather(1, own[:, None])[:, 0]).flatten()
     new = absent & judge.present(after.logits)
-    verdicts = Verdicts(own[kept], new[kept], absent[kept], largest[kept], drift[kept])
+    verdicts = Verdicts(own[kept], new[kept], absent[kept], largest[kept], drift[kept], domain.labels)
     return verdicts, [outcomes[i] for i in kept.tolist()]
 
 
@@ -73,12 +74,12 @@ def measure_edits(verdicts: Verdicts, outcomes: Sequence[Outcome], *, moved: Seq
 
     ``moved``: for each draw of random moves, whether each edit's label is seen after it, ``[S]`` bool.
     """
-    appeared, won = _by_label(verdicts, verdicts.appeared), _by_label(verdicts, verdicts.won)
+    appeared, won = by_label(verdicts, verdicts.appeared), by_label(verdicts, verdicts.won)
     others = verdicts.new & verdicts.others
     # how often label A appears under the sounds of all others, on sources without A: each label counts the same
     cross = {
         label: _share(others[:, index], verdicts.others[:, index])
-        for index, label in enumerate(LABELS)
+        for index, label in enumerate(verdicts.labels)
         if verdicts.others[:, index].any()
     }
     random = torch.stack(list(moved)).float().mean(0)  # [S]
@@ -100,9 +101,9 @@ def measure_edits(verdicts: Verdicts, outcomes: Sequence[Outcome], *, moved: Seq
             label: {
                 "appeared": share,
                 "largest_rise": won[label],
-                "appeared_by_random_move": _by_label(verdicts, random)[label],
+                "appeared_by_random_move": by_label(verdicts, random)[label],
                 "appeared_by_other_sounds": cross.get(label, float("nan")),
-                **_about(verdicts, outcomes, label),
+                **about_label(verdicts, outcomes, label),
             }
             for label, share in appeared.items()
         },
@@ -113,9 +114,9 @@ def measure_edits(verdicts: Verdicts, outcomes: Sequence[Outcome], *, moved: Seq
 
 def measure_recorded_edits(verdicts: Verdicts, outcomes: Sequence[Outcome]) -> Findings:
     """Return the figure of edits by recordings: each label counts the same."""
-    appeared, won = _by_label(verdicts, verdicts.appeared), _by_label(verdicts, verdicts.won)
+    appeared, won = by_label(verdicts, verdicts.appeared), by_label(verdicts, verdicts.won)
     details: dict[str, Json] = {
-        label: {"appeared": share, "largest_rise": won[label], **_about(verdicts, outcomes, label)}
+        label: {"appeared": share, "largest_rise": won[label], **about_label(verdicts, outcomes, label)}
         for label, share in appeared.items()
     }
     return Findings({"edit_appeared_recordings": mean(list(appeared.values()))}, {"by_recordings": details})
@@ -126,13 +127,15 @@ def stacked(pictures: Sequence[NDArray[np.uint8]]) -> Tensor:
     return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2)
 
 
-def _about(verdicts: Verdicts, outcomes: Sequence[Outcome], label: str) -> dict[str, Json]:
+def about_label(verdicts: Verdicts, outcomes: Sequence[Outcome], label: str) -> dict[str, Json]:
     """Return what else happened in a label's edits, for whoever tunes them."""
-    rows = torch.nonzero(verdicts.own == LABELS.index(label)).flatten().tolist()
+    rows = torch.nonzero(verdicts.own == verdicts.labels.index(label)).flatten().tolist()
     mine = [outcomes[row] for row in rows]
-    risen = Counter(LABELS[int(verdicts.largest[row])] for row in rows if not verdicts.won[row])
+    risen = Counter(verdicts.labels[int(verdicts.largest[row])] for row in rows if not verdicts.won[row])
     also = Counter(
-        LABELS[i] for row in rows for i in torch.nonzero(verdicts.new[row] & verdicts.others[row]).flatten().tolist()
+        verdicts.labels[i]
+        for row in rows
+        for i in torch.nonzero(verdicts.new[row] & verdicts.others[row]).flatten().tolist()
     )
     return {
         "edits": len(rows),
@@ -144,10 +147,10 @@ def _about(verdicts: Verdicts, outcomes: Sequence[Outcome], label: str) -> dict[
     }
 
 
-def _by_label(verdicts: Verdicts, values: Tensor) -> dict[str, float]:
+def by_label(verdicts: Verdicts, values: Tensor) -> dict[str, float]:
     """Return the mean of ``values`` ``[S]`` over the edits of each label that has any."""
-    present = [index for index in range(len(LABELS)) if (verdicts.own == index).any()]
-    return {LABELS[index]: _mean(values[verdicts.own == index]) for index in present}
+    rows = [(label, verdicts.own == index) for index, label in enumerate(verdicts.labels)]
+    return {label: _mean(values[own]) for label, own in rows if own.any()}
 
 
 def _share(hits: Tensor, pairs: Tensor) -> float:

@@ -6,7 +6,7 @@ import asyncio
 import hashlib
 import itertools
 import logging
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,12 +17,13 @@ from torch import Tensor
 from soundguide.config import EditSettings
 from soundguide.errors import InvalidEdit, InvalidProgram
 from soundguide.manipulator import Manipulator
-from soundguide.miniature.labels import LABELS
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.recordings import Recording
 from soundguide.miniature.report.held_out import BATCH, FIRST_SOURCE_SEED, SEEDS_PER_REPORT, as_bytes
 from soundguide.miniature.report.judge import Judge
+from soundguide.miniature.report.progress import Advance
 from soundguide.miniature.report.recognition import guiding_sound
-from soundguide.miniature.scenes import CONTINUOUS, factors_from_z
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.slots import OnProgress
 from soundguide.world import World, seeded_z
@@ -33,9 +34,6 @@ FAINT = 0.2  # a source may show other events up to this intensity
 SCAN = 256  # seeds looked at together
 MAX_SCANNED = 50_000
 TELL_EVERY = 10  # steps
-
-Advance = Callable[[int], None]
-"""Told the steps that all edits together have taken since it was last told."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +55,7 @@ class Trial:
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What came of a trial: pictures ``[R, R, 3]`` uint8 and measures.
+    """What came of a trial: pictures ``[R, R, 3]`` uint8 and measures, those of `ManipulatedEdit`.
 
     Where it failed the edit is the source, and ``error`` says why.
     """
@@ -69,23 +67,34 @@ class Outcome:
     similarity_before: float = float("nan")
     similarity_after: float = float("nan")
     seconds: float = 0.0
+    identity_similarity: float = float("nan")
+    identity_note: str = ""
     error: str = ""
 
 
 def choose_sources(
-    world: World, judge: Judge, *, num: int, seed: int, truncation_psi: float, labels: Sequence[str] = LABELS
+    world: World,
+    judge: Judge,
+    *,
+    num: int,
+    seed: int,
+    truncation_psi: float,
+    labels: Sequence[str] = (),
+    faint: float = FAINT,
 ) -> dict[str, list[int]]:
     """Return ``num`` seeds for each label, each for one label only, whose scenes lack it and at most hint at others.
 
-    The reader must agree that the label is absent. Raises `InvalidProgram` where no such scenes can be found.
+    ``labels``: all of the judge's world unless given; ``faint``: how strong a hint may be, 0..1. The reader must agree
+    that the label is absent. Raises `InvalidProgram` where no such scenes can be found.
     """
+    labels = labels or judge.domain.labels
     sources: dict[str, list[int]] = {label: [] for label in labels}
     for first in range(0, MAX_SCANNED, SCAN):
-        for source, absent in _calm_scenes(
-            world, judge, FIRST_SOURCE_SEED + seed * SEEDS_PER_REPORT + first, truncation_psi
-        ):
+        start = FIRST_SOURCE_SEED + seed * SEEDS_PER_REPORT + first
+        for source, absent in _calm_scenes(world, judge, start, truncation_psi, faint):
             # the label with the fewest sources takes the scene
-            open_labels = [label for label in labels if absent[LABELS.index(label)] and len(sources[label]) < num]
+            lacked = {label for label, lacks in zip(judge.domain.labels, absent, strict=True) if lacks}
+            open_labels = [label for label in labels if label in lacked and len(sources[label]) < num]
             if open_labels:
                 sources[min(open_labels, key=lambda label: len(sources[label]))].append(source)
         if all(len(found) == num for found in sources.values()):
@@ -97,11 +106,13 @@ def choose_sources(
     )
 
 
-def _calm_scenes(world: World, judge: Judge, first: int, truncation_psi: float) -> Iterator[tuple[int, list[bool]]]:
+def _calm_scenes(
+    world: World, judge: Judge, first: int, truncation_psi: float, faint: float
+) -> Iterator[tuple[int, list[bool]]]:
     """Yield the seeds from ``first`` on whose scenes are calm, and which labels are absent there, to the reader too."""
     z = torch.cat([seeded_z(first + i, world.generator.z_dim) for i in range(SCAN)])
-    events = factors_from_z(z)[:, len(CONTINUOUS) :]
-    calm = torch.nonzero(events.amax(1) <= FAINT).flatten()
+    events = judge.domain.latents.factors(z)[:, len(judge.domain.continuous) :]
+    calm = torch.nonzero(events.amax(1) <= faint).flatten()
     if not len(calm):
         return
     with torch.no_grad():
@@ -110,10 +121,12 @@ def _calm_scenes(world: World, judge: Judge, first: int, truncation_psi: float) 
     yield from zip((first + calm).tolist(), absent.tolist(), strict=True)
 
 
-def synthesised_trials(sources: dict[str, list[int]], *, seconds: float, seed: int) -> list[Trial]:
+def synthesised_trials(
+    sources: dict[str, list[int]], *, seconds: float, seed: int, domain: Domain = LANDSCAPE
+) -> list[Trial]:
     """Return one trial for each source, each with a sound of its own."""
     return [
-        Trial(label, source, guiding_sound(label, number, seconds=seconds, seed=seed), "synthesised")
+        Trial(label, source, guiding_sound(label, number, seconds=seconds, seed=seed, domain=domain), "synthesised")
         for label, seeds in sources.items()
         for number, source in enumerate(seeds)
     ]
@@ -161,8 +174,17 @@ async def _run(manipulator: Manipulator, trial: Trial, settings: EditSettings, a
 
 
 def _outcome(trial: Trial, edit: ManipulatedEdit) -> Outcome:
-    measures = (edit.latent_distance, edit.similarity_before, edit.similarity_after, edit.seconds)
-    return Outcome(trial, edit.source, edit.image, *measures)
+    return Outcome(
+        trial,
+        edit.source,
+        edit.image,
+        latent_distance=edit.latent_distance,
+        similarity_before=edit.similarity_before,
+        similarity_after=edit.similarity_after,
+        seconds=edit.seconds,
+        identity_similarity=edit.identity_similarity,
+        identity_note=edit.identity_note,
+    )
 
 
 def _source_of(world: World, seed: int, settings: EditSettings) -> NDArray[np.uint8]:

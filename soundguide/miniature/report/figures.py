@@ -15,13 +15,14 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from soundguide.miniature.report.edits import Outcome
+    from soundguide.miniature.report.faces import FaceEdit
 
-Part = Literal["generator", "clip", "sound", "edits"]
+Part = Literal["generator", "clip", "sound", "edits", "faces"]
 Direction = Literal["at least", "at most", "between"]
 Target = float | tuple[float, float]
 Json = None | bool | int | float | str | list["Json"] | dict[str, "Json"]
 
-PARTS: tuple[Part, ...] = ("generator", "clip", "sound", "edits")
+PARTS: tuple[Part, ...] = ("generator", "clip", "sound", "edits", "faces")
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +63,15 @@ GOALS: dict[str, Goal] = {
     "edit_appeared_recordings": Goal(
         "edits", "at least", 0.55, "the event appeared by a recording of it, mean over labels", needs_recordings=True
     ),
+    "face_generator_error": Goal("faces", "at most", 0.05, "mean absolute error against the renderer of faces, 0..1"),
+    "face_clip_auc_generated": Goal("faces", "at least", 0.95, "AUC of class-name captions on generated faces, mean"),
+    "face_sound_top1": Goal("faces", "at least", 0.85, "zero-shot top-1 on held-out synthesised voices"),
+    "face_expression_appeared": Goal("faces", "at least", 0.75, "the expression appeared, all edits with lambda_id"),
+    "face_expression_appeared_worst": Goal("faces", "at least", 0.50, "the expression appeared, worst expression"),
+    "face_largest_rise": Goal("faces", "at least", 0.60, "the expression is the largest rise of all expressions"),
+    "face_identity_gain": Goal("faces", "at least", 0.10, "identity similarity with lambda_id, less that without"),
+    "face_glasses_drift": Goal("faces", "at most", 0.08, "drift of the glasses in edits with lambda_id"),
+    "face_hair_drift": Goal("faces", "at most", 0.08, "drift of the hair in edits with lambda_id"),
 }
 """Every figure of the report, in the order in which it is shown."""
 
@@ -110,14 +120,24 @@ class Findings:
     targets: Mapping[str, Target] = field(default_factory=dict)
     worst: Mapping[str, str] = field(default_factory=dict)
 
+    def __or__(self, other: Findings) -> Findings:
+        """Return both, as one part's."""
+        return Findings(
+            {**self.measured, **other.measured},
+            {**self.details, **other.details},
+            {**self.targets, **other.targets},
+            {**self.worst, **other.worst},
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All figures, in order; details by part; the edits themselves, for the eye."""
+    """All figures, in order; details by part; the edits themselves, of landscapes and of faces, for the eye."""
 
     figures: tuple[Figure, ...]
     details: Mapping[str, Json] = field(default_factory=dict)
     outcomes: tuple[Outcome, ...] = ()
+    faces: tuple[FaceEdit, ...] = ()
 
     @property
     def met(self) -> bool:
@@ -161,17 +181,26 @@ class Report:
         return "the miniature does not meet all its targets"
 
     def contact_sheet(self, path: Path) -> None:
-        """Write the edits by synthesised sound as a PNG: rows are labels, columns pairs of source and edit."""
+        """Write the edits by synthesised sound as a PNG: rows are labels, columns pairs of source and edit.
+
+        Of faces source, edit without and edit with the identity term.
+        """
         from soundguide.miniature.report.contact import write_contact_sheet
 
-        if not self.outcomes:
+        if not self.outcomes and not self.faces:
             raise InvalidConfig(
-                "a contact sheet shows edits, and none were made. Run the report with its part 'edits'."
+                "a contact sheet shows edits, and none were made. Run the report with its part 'edits' or 'faces'."
             )
-        write_contact_sheet(self.outcomes, path)
+        write_contact_sheet(self.outcomes, self.faces, path)
 
 
-def assemble(findings: Mapping[Part, Findings], *, recordings: bool, outcomes: tuple[Outcome, ...] = ()) -> Report:
+def assemble(
+    findings: Mapping[Part, Findings],
+    *,
+    recordings: bool,
+    outcomes: tuple[Outcome, ...] = (),
+    faces: tuple[FaceEdit, ...] = (),
+) -> Report:
     """Return the report of the parts that ran; the figures of the others, or of absent recordings, are null."""
     figures = []
     for name, goal in GOALS.items():
@@ -183,7 +212,7 @@ def assemble(findings: Mapping[Part, Findings], *, recordings: bool, outcomes: t
         else:
             detail = f"{goal.meaning}: {found.worst[name]}" if name in found.worst else goal.meaning
         figures.append(Figure(name, measured, target, goal.direction, detail))
-    return Report(tuple(figures), {part: dict(found.details) for part, found in findings.items()}, outcomes)
+    return Report(tuple(figures), {part: dict(found.details) for part, found in findings.items()}, outcomes, faces)
 
 
 def finite(value: Json) -> Json:

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from soundguide.miniature.scenes import factors_from_z, render
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.models.protocols import Generator
 from soundguide.world import seeded_z
 
@@ -21,32 +22,41 @@ BATCH = 64
 class Scenes:
     """Pictures of the same seeds: ``generated`` and, where they were asked for, ``rendered`` with ``masks``.
 
-    ``factors`` ``[S, NUM_FACTORS]``; pictures ``[S, 3, R, R]`` uint8, as they are seen; masks ``[S, 1, R, R]``, 0..1.
+    ``factors`` ``[S, num_factors]`` of a ``domain``; pictures ``[S, 3, R, R]`` uint8, as they are seen; masks
+    ``[S, 1, R, R]``, 0..1.
     """
 
     factors: Tensor
     generated: Tensor
     rendered: Tensor
     masks: Tensor
+    domain: Domain = LANDSCAPE
 
 
 @torch.no_grad()
 def held_out_scenes(
-    generator: Generator, *, num: int, seed: int, device: torch.device, rendered: bool = True
+    generator: Generator,
+    *,
+    num: int,
+    seed: int,
+    device: torch.device,
+    rendered: bool = True,
+    domain: Domain = LANDSCAPE,
 ) -> Scenes:
-    """Draw (and render) ``num`` held-out scenes; ``seed`` chooses another set of them."""
+    """Draw (and render) ``num`` held-out scenes of a world; ``seed`` chooses another set of them."""
     first = FIRST_SEED + seed * SEEDS_PER_REPORT
     z = torch.cat([seeded_z(first + i, generator.z_dim) for i in range(num)])
-    factors = factors_from_z(z)
+    factors = domain.latents.factors(z)
     size = generator.resolution
     images = torch.cat(
         [as_bytes(generator.synthesize(generator.map(part.to(device)))) for part in torch.split(z, BATCH)]
     )
     if not rendered:
-        return Scenes(factors, images, torch.zeros(0, 3, size, size), torch.zeros(0, 1, size, size))
-    paintings = [render(part, size) for part in torch.split(factors, BATCH)]
+        return Scenes(factors, images, torch.zeros(0, 3, size, size), torch.zeros(0, 1, size, size), domain)
+    paintings = [domain.render(part, size) for part in torch.split(factors, BATCH)]
     truth = torch.cat([as_bytes(painting.images) for painting in paintings])
-    return Scenes(factors, images, truth, torch.cat([painting.event_mask for painting in paintings]))
+    masks = torch.cat([painting.event_mask for painting in paintings])
+    return Scenes(factors, images, truth, masks, domain)
 
 
 def as_bytes(images: Tensor) -> Tensor:

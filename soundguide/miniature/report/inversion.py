@@ -6,11 +6,10 @@ import asyncio
 
 from soundguide.config import EditSettings
 from soundguide.manipulator import Manipulator
-from soundguide.miniature.labels import LABELS
-from soundguide.miniature.report.edits import Advance
 from soundguide.miniature.report.figures import Findings
 from soundguide.miniature.report.held_out import Scenes
 from soundguide.miniature.report.measures import mean
+from soundguide.miniature.report.progress import Advance
 from soundguide.records import PreparedEdit
 
 
@@ -19,7 +18,7 @@ def measure_inversion(
 ) -> Findings:
     """Invert the first ``num`` held-out renderings as an edit of a photo would, and compare."""
     # an edit without steps is its inversion alone; it needs a target all the same
-    settings = settings.override({"num_steps": 0, "text": LABELS[0]})
+    settings = settings.override({"num_steps": 0, "text": scenes.domain.labels[0]})
     photos = scenes.rendered[:num].permute(0, 2, 3, 1).numpy()
 
     async def inverted(index: int) -> float:

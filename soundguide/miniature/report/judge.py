@@ -10,12 +10,12 @@ from pydantic import ValidationError
 from torch import Tensor
 
 from soundguide.errors import InvalidCheckpoint
-from soundguide.miniature.labels import LABELS
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.models import SceneReaderConfig
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report.held_out import BATCH, Scenes, as_floats
 from soundguide.miniature.report.measures import threshold_at
-from soundguide.miniature.scenes import CONTINUOUS
 from soundguide.models.checkpoint import load_weights
 from soundguide.models.manifest import CONFIG_FILE, config_fields, read_config
 from soundguide.validation import describe
@@ -38,7 +38,7 @@ def load_reader(folder: Path) -> SceneReader:
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What the reader says of pictures: ``factors`` ``[S, 9]`` in [0, 1], ``logits`` ``[S, num_labels]``."""
+    """What the reader says of pictures: ``factors`` ``[S, num_continuous]``, 0..1, ``logits`` ``[S, num_labels]``."""
 
     factors: Tensor
     logits: Tensor
@@ -54,7 +54,7 @@ def read(reader: SceneReader, images: Tensor) -> Reading:
 
 @dataclass(frozen=True, slots=True)
 class Judge:
-    """Decides what a picture shows.
+    """Decides what a picture of a ``domain`` shows.
 
     ``thresholds`` ``[num_labels]``: logits that 5 % of the held-out generated scenes without the label exceed.
     ``spreads`` ``[num_labels]``: standard deviation of the logit over those scenes, the unit in which rises compare.
@@ -63,17 +63,18 @@ class Judge:
     reader: SceneReader
     thresholds: Tensor
     spreads: Tensor
+    domain: Domain = LANDSCAPE
 
     @classmethod
     def calibrated(cls, reader: SceneReader, scenes: Scenes) -> Judge:
         """Return the judge whose thresholds fit generated scenes of known factors."""
         logits = read(reader, scenes.generated).logits
         thresholds, spreads = [], []
-        for index in range(len(LABELS)):
-            negatives = logits[scenes.factors[:, len(CONTINUOUS) + index] <= 0, index]
+        for index in range(len(scenes.domain.labels)):
+            negatives = logits[scenes.factors[:, len(scenes.domain.continuous) + index] <= 0, index]
             thresholds.append(threshold_at(negatives, FALSE_POSITIVES))
             spreads.append(float(negatives.std()))
-        return cls(reader, torch.tensor(thresholds), torch.tensor(spreads).clamp_min(1e-6))
+        return cls(reader, torch.tensor(thresholds), torch.tensor(spreads).clamp_min(1e-6), scenes.domain)
 
     def read(self, images: Tensor) -> Reading:
         """Read pictures ``[S, 3, R, R]``, uint8."""

@@ -5,8 +5,9 @@ from __future__ import annotations
 from scipy.stats import rankdata
 from torch import Tensor
 
-from soundguide.miniature.labels import LABELS
-from soundguide.miniature.scenes import CONTINUOUS, PRESENT
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
+from soundguide.miniature.scenes import PRESENT
 
 
 def auc(scores: Tensor, positive: Tensor) -> float:
@@ -23,14 +24,14 @@ def auc(scores: Tensor, positive: Tensor) -> float:
     return above / (num_positive * num_negative)
 
 
-def label_aucs(scores: Tensor, factors: Tensor) -> dict[str, float]:
-    """Return the AUC of each label's scores ``[S, num_labels]`` over scenes of known ``factors`` ``[S, NUM_FACTORS]``.
+def label_aucs(scores: Tensor, factors: Tensor, domain: Domain = LANDSCAPE) -> dict[str, float]:
+    """Return the AUC of each label's scores ``[S, num_labels]`` over scenes of known ``factors`` ``[S, num_factors]``.
 
     Scenes that show a label clearly (from `PRESENT` on) against those that lack it; faint ones are left out.
     """
     result = {}
-    for index, label in enumerate(LABELS):
-        intensity = factors[:, len(CONTINUOUS) + index]
+    for index, label in enumerate(domain.labels):
+        intensity = factors[:, len(domain.continuous) + index]
         decided = (intensity >= PRESENT) | (intensity <= 0)
         result[label] = auc(scores[decided, index], intensity[decided] >= PRESENT)
     return result

@@ -12,11 +12,12 @@ from torch import Tensor
 
 from soundguide.audio.decode import encode_wav
 from soundguide.listen import Listener
-from soundguide.miniature.labels import LABELS
+from soundguide.miniature.domain import Domain
+from soundguide.miniature.landscape import LANDSCAPE
 from soundguide.miniature.recordings import Recording
 from soundguide.miniature.report.figures import Findings, Json, Target
 from soundguide.miniature.report.measures import mean, vote
-from soundguide.miniature.sounds import SAMPLE_RATE_HZ, Ranges, over, recording_chain, room, synthesise
+from soundguide.miniature.sounds import SAMPLE_RATE_HZ, Ranges, over, recording_chain, room
 from soundguide.world import World
 
 CLIPS_PER_LABEL = 20
@@ -26,23 +27,30 @@ BACKGROUND_DB = (-12.0, -9.0)  # another sound, against the clip's own RMS; trai
 _CLIP_STREAM, _EDIT_STREAM = 1, 2  # so that no edit is guided by a sound that recognition was measured on
 
 
-def listener_of(world: World) -> Listener:
-    """Return a listener that tells all labels of the miniature apart, whatever the world's own listener names."""
-    return Listener(world.audio, world.image_text, LABELS, device=world.device)
+def listener_of(world: World, domain: Domain = LANDSCAPE) -> Listener:
+    """Return a listener that tells all labels of a domain apart, whatever the world's own listener names."""
+    return Listener(world.audio, world.image_text, domain.labels, device=world.device)
 
 
-def held_out_clips(number: int, *, seconds: float, seed: int, microphones: Ranges = "train") -> list[bytes]:
+def held_out_clips(
+    number: int, *, seconds: float, seed: int, microphones: Ranges = "train", domain: Domain = LANDSCAPE
+) -> list[bytes]:
     """Return one WAV of each label: every sound, room and background level outside the training ranges.
 
-    ``number`` tells sets apart. The background of each sound is the sound of another label, at a held-out level;
-    with ``microphones`` "held_out" the microphone is one that training never has, too.
+    ``number`` tells sets apart. The background of each sound is the sound of another label, or what the domain has
+    around its sounds, at a held-out level; with ``microphones`` "held_out" the microphone is one that training never
+    has, too.
     """
-    rngs = [np.random.default_rng([_CLIP_STREAM, seed, index, number]) for index in range(len(LABELS))]
-    dry = [_synthesise(label, rng, FAINTEST_CLIP, seconds) for label, rng in zip(LABELS, rngs, strict=True)]
+    rngs = [np.random.default_rng([_CLIP_STREAM, seed, index, number]) for index in range(len(domain.labels))]
+    named = zip(domain.labels, rngs, strict=True)
+    dry = [_synthesise(label, rng, FAINTEST_CLIP, seconds, domain) for label, rng in named]
     clips = []
     for index, rng in enumerate(rngs):
         placed = room(dry[index], rng=rng, ranges="held_out")
-        other = dry[(index + int(rng.integers(1, len(LABELS)))) % len(LABELS)]
+        if domain.around is None:
+            other = dry[(index + int(rng.integers(1, len(dry)))) % len(dry)]
+        else:
+            other = domain.around(seconds=seconds, intensity=1.0, rng=rng, ranges="held_out")
         mixed = over(placed, other, float(rng.uniform(*BACKGROUND_DB)))
         heard = recording_chain(mixed, rng=rng, ranges=microphones)
         clips.append(encode_wav(heard, SAMPLE_RATE_HZ))
@@ -50,34 +58,37 @@ def held_out_clips(number: int, *, seconds: float, seed: int, microphones: Range
 
 
 @lru_cache(maxsize=512)  # settings are tuned on the same sounds again and again
-def guiding_sound(label: str, number: int, *, seconds: float, seed: int) -> bytes:
+def guiding_sound(label: str, number: int, *, seconds: float, seed: int, domain: Domain = LANDSCAPE) -> bytes:
     """Return a loud, clean WAV of ``label``, its parameters outside the training ranges, to edit with."""
-    rng = np.random.default_rng([_EDIT_STREAM, seed, LABELS.index(label), number])
-    return encode_wav(_synthesise(label, rng, 0.8, seconds), SAMPLE_RATE_HZ)
+    rng = np.random.default_rng([_EDIT_STREAM, seed, domain.labels.index(label), number])
+    return encode_wav(_synthesise(label, rng, 0.8, seconds, domain), SAMPLE_RATE_HZ)
 
 
-def measure_synthesised(listener: Listener, *, seed: int, clips_per_label: int = CLIPS_PER_LABEL) -> Findings:
+def measure_synthesised(
+    listener: Listener, *, seed: int, clips_per_label: int = CLIPS_PER_LABEL, domain: Domain = LANDSCAPE
+) -> Findings:
     """Name held-out clips of the encoder's length by the nearest class name."""
-    heard = _named(listener, "train", seed=seed, clips_per_label=clips_per_label)
-    elsewhere = _named(listener, "held_out", seed=seed, clips_per_label=clips_per_label)
-    truth = torch.arange(len(LABELS))
-    mistaken = {label: heard[index][heard[index] != index] for index, label in enumerate(LABELS)}
+    heard = _named(listener, "train", seed=seed, clips_per_label=clips_per_label, domain=domain)
+    elsewhere = _named(listener, "held_out", seed=seed, clips_per_label=clips_per_label, domain=domain)
+    labels = domain.labels
+    truth = torch.arange(len(labels))
+    mistaken = {label: heard[index][heard[index] != index] for index, label in enumerate(labels)}
     details: dict[str, Json] = {
-        "top1_by_label": dict(zip(LABELS, (heard == truth[:, None]).float().mean(1).tolist(), strict=True)),
+        "top1_by_label": dict(zip(labels, (heard == truth[:, None]).float().mean(1).tolist(), strict=True)),
         "most_often_mistaken_for": {
-            label: LABELS[int(wrong.mode().values)] for label, wrong in mistaken.items() if len(wrong)
+            label: labels[int(wrong.mode().values)] for label, wrong in mistaken.items() if len(wrong)
         },
         "top1_through_other_microphones": float((elsewhere == truth[:, None]).float().mean()),
     }
     return Findings({"sound_top1_synthesised": float((heard == truth[:, None]).float().mean())}, details)
 
 
-def _named(listener: Listener, microphones: Ranges, *, seed: int, clips_per_label: int) -> Tensor:
+def _named(listener: Listener, microphones: Ranges, *, seed: int, clips_per_label: int, domain: Domain) -> Tensor:
     """Return the labels that are heard in held-out clips of each label, ``[num_labels, clips_per_label]``."""
     seconds = listener.audio.num_samples / listener.audio.sample_rate
     heard = []
     for number in range(clips_per_label):
-        clips = held_out_clips(number, seconds=seconds, seed=seed, microphones=microphones)
+        clips = held_out_clips(number, seconds=seconds, seed=seed, microphones=microphones, domain=domain)
         embeddings = torch.stack([listener.embed(clip) for clip in clips])
         heard.append(listener.probabilities(embeddings).argmax(1).cpu())
     return torch.stack(heard, 1)
@@ -90,13 +101,13 @@ def measure_recordings(listener: Listener, recordings: Sequence[Recording]) -> F
     heard: dict[str, Json] = {}
     for item in recordings:
         probabilities = window_probabilities(listener, item.sound)
-        index, chosen = LABELS.index(item.label), vote(probabilities)
+        index, chosen = listener.labels.index(item.label), vote(probabilities)
         share = float((probabilities.argmax(1) == index).float().mean())
         votes.setdefault(item.label, []).append(float(chosen == index))
         windows.setdefault(item.label, []).append(share)
         heard[item.name] = {
             "label": item.label,
-            "vote": LABELS[chosen],
+            "vote": listener.labels[chosen],
             "windows_right": share,
             "windows": len(probabilities),
         }
@@ -116,5 +127,8 @@ def window_probabilities(listener: Listener, sound: bytes) -> Tensor:
     return listener.probabilities(listener.embed_windows(sound)).cpu()
 
 
-def _synthesise(label: str, rng: np.random.Generator, faintest: float, seconds: float) -> NDArray[np.float32]:
-    return synthesise(label, seconds=seconds, intensity=float(rng.uniform(faintest, 1.0)), rng=rng, ranges="held_out")
+def _synthesise(
+    label: str, rng: np.random.Generator, faintest: float, seconds: float, domain: Domain
+) -> NDArray[np.float32]:
+    intensity = float(rng.uniform(faintest, 1.0))
+    return domain.synthesise(label, seconds=seconds, intensity=intensity, rng=rng, ranges="held_out")
