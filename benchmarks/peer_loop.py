@@ -83,10 +83,9 @@ def _modulated(x: Tensor, weight: Tensor, styles: Tensor, *, demodulate: bool, u
 class PeerLoop:
     """Their loop over one picture; ``step`` takes one step of it.
 
-    ``ws`` ``[1, L, D]``; ``log_mel`` ``[1, 128, F]``, the sound as the encoder's own front end gives it, which is computed
-    once on both sides. ``image_text`` must read pictures of 7 / 32 of the resolution, 224 pixels of 256 or 1024. What the
-    networks are, pictures are given to CLIP as they are in [-1, 1], as theirs are: let ``image_text`` have mean and
-    deviation 0.5.
+    ``ws`` ``[1, L, D]``; ``log_mel`` ``[1, 128, F]``: the sound as the encoder's front end gives it, computed once on
+    both sides. ``image_text`` must read 224 pixels, which is what pooling leaves of 32 and more. Theirs gets pictures as
+    they are, in [-1, 1]: give it mean and deviation 0.5.
     """
 
     def __init__(
@@ -104,7 +103,7 @@ class PeerLoop:
         for network in (generator, image_text, audio):
             network.eval().requires_grad_(True)
         self.log_mel, self.lambda_reg = log_mel, lambda_reg
-        self.pool = max(1, generator.resolution // 32)
+        self.pool = generator.resolution // 32
         self.source = ws.clone()
         self.ws = ws.clone().requires_grad_()
         self.optimizer = torch.optim.Adam([self.ws], lr=learning_rate, betas=(0.9, 0.999), eps=1e-8)

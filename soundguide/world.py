@@ -58,6 +58,8 @@ class World:
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
         self.generator = _expect(GENERATORS, generator, "generator")
+        if self.dtype == torch.bfloat16:
+            generator.module.to(memory_format=torch.channels_last)  # what the tiles of bfloat16 are read from
         top, bottom, left, right = crop = generator.domain.visible(self.generator.resolution)
         self.picture_size = (bottom - top, right - left)
         if generator.domain.crop is not None:

@@ -1,8 +1,8 @@
-"""The layers of StyleGAN2 on a CPU when nothing but the codes is learnt: the same pictures, in fewer passes over memory.
+"""The layers of StyleGAN2 on a CPU where only codes are learnt: the same pictures, in fewer passes over memory.
 
 A step of an edit is bound by memory as much as by products. What depends on the weights alone is computed once; pixels
-lie in channels_last, which the convolutions of a CPU prefer; scaling, noise, bias and activation are done in strips that
-stay in the cache; and less is kept for the backward pass.
+lie in channels_last, which the convolutions of a CPU prefer; scaling, noise, bias and activation are done in strips,
+which stay in the cache; and less is kept for the backward pass.
 """
 
 from __future__ import annotations
@@ -25,8 +25,8 @@ class FrozenLayer:
     """What a synthesis layer with constant weights computes with.
 
     ``energy`` ``[out, in]``: of its weights, for `demodulation`; ``weight``: as its convolution reads it; ``noise``
-    ``[H, W]`` and ``bias`` ``[out]``, with the gain of the activation; ``filter`` ``[out, 1, 4, 4]``, of gain 4, follows
-    the doubling convolution, None for no doubling.
+    ``[H, W]`` and ``bias`` ``[out]``, with the gain of the activation; ``filter`` ``[out, 1, 4, 4]``, of gain 4, comes
+    after the doubling convolution, None for no doubling.
     """
 
     energy: Tensor
@@ -43,7 +43,7 @@ class FrozenLayer:
         if upsampling_filter is not None:
             prepared = weight.transpose(0, 1).contiguous(memory_format=torch.channels_last)
             upsampling_filter = (4 * upsampling_filter).expand(outputs, 1, 4, 4)
-        elif fits(*noise.shape, inputs, outputs):
+        elif fits(noise.shape[0], noise.shape[1], inputs, outputs):
             prepared = WinogradWeight.of(weight)
         else:
             prepared = weight.contiguous(memory_format=torch.channels_last)
@@ -90,7 +90,7 @@ class _Convolution(torch.autograd.Function):
             strip.view(tiles.shape).copy_(tiles)
             _activate(strip, factors[row : row + 1], noise[rows], bias, slope)
 
-        convolve_strips(pixels.shape[:3], weight.forwards, fill, finish)
+        convolve_strips(pixels, weight.forwards, fill, finish)
         y = y.permute(0, 3, 1, 2)
         ctx.save_for_backward(x, styles, factors, noise, bias, y)
         ctx.weight, ctx.slope = weight, slope
@@ -114,7 +114,7 @@ class _Convolution(torch.autograd.Function):
             grad_factors[one] += _factor_gradient(grad[one, rows], y[one, rows], noise[rows], bias, ctx.slope)
 
         grad_styles.zero_()
-        convolve_strips(x.shape[:3], ctx.weight.backwards, fill, finish)
+        convolve_strips(x, ctx.weight.backwards, fill, finish)
         return grad_x.permute(0, 3, 1, 2), grad_styles, grad_factors / factors, None, None, None, None
 
 
@@ -151,7 +151,7 @@ def _pixels(x: Tensor) -> Tensor:
 
 
 def _activate(strip: Tensor, factors: Tensor, noise: Tensor, bias: Tensor, slope: float) -> None:
-    """Scale ``[b, h, W, C]`` by ``[b, C]``, add noise ``[h, W]`` and bias ``[C]``, apply the leaky ReLU, in its place."""
+    """Scale ``[b, h, W, C]`` by ``[b, C]``, add noise ``[h, W]`` and bias ``[C]``, apply the leaky ReLU: in place."""
     strip.mul_(factors[:, None, None]).add_(noise[:, :, None]).add_(bias)
     F.leaky_relu_(strip, slope)
 

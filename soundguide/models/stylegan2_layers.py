@@ -150,6 +150,7 @@ class SynthesisLayer(nn.Module):
             x.device.type == "cpu"
             and self.conv_clamp is None
             and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
             and all(each.dtype == torch.float32 for each in (x, styles, *constants))
             and not any(each.requires_grad or each.is_inference() for each in constants)
         )

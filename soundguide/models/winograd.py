@@ -65,20 +65,22 @@ def _transformed(weight: Tensor) -> Tensor:
 
 
 def convolve_strips(
-    shape: tuple[int, int, int],
+    pixels: Tensor,
     weight: Tensor,
     fill: Callable[[int, slice, Tensor], None],
     finish: Callable[[int, slice, Tensor], None],
 ) -> None:
-    """Convolve pictures of ``shape`` ``(B, H, W)``, sides that 4 divides, zeros outside, with ``[36, in, out]``.
+    """Convolve as many pictures as ``pixels`` ``[B, H, W, in]``, zeros outside, with ``[36, in, out]``; 4 divides H, W.
 
     ``fill(row of the batch, rows, into)`` writes some rows of a picture to ``[rows, W, in]``; ``finish(row of the
-    batch, rows, tiles)`` gets what comes out of the same rows but the outermost two, as ``[rows / 4, 4, W / 4, 4, out]``.
+    batch, rows, tiles)`` gets what comes out of them but the outermost two, as ``[rows / 4, 4, W / 4, 4, out]``.
     """
-    batch, height, width = shape
-    inputs, outputs = weight.shape[1:]
+    batch, height, width, inputs = pixels.shape
+    outputs = weight.shape[2]
     down, across = height // TILE, width // TILE
-    num = max(rows for rows in range(1, down + 1) if down % rows == 0 and (rows == 1 or rows * across <= TILES_PER_STRIP))
+    num = max(
+        rows for rows in range(1, down + 1) if down % rows == 0 and (rows == 1 or rows * across <= TILES_PER_STRIP)
+    )
     to_tiles, from_tiles = _both_ways(_INPUT), _both_ways(_OUTPUT)
     padded = weight.new_zeros(TILE * num + 2, width + 2, inputs)
     step, column, _ = padded.stride()
