@@ -21,7 +21,7 @@ from soundguide.precision import autocast, compute_dtype
 
 @dataclass(frozen=True)
 class Side:
-    """Who takes steps: ``kind`` peers, ours or ceiling; ``dtype`` 'fp32', 'bf16' or 'bf16 forced'."""
+    """Who takes steps: ``kind`` peers, peers depthwise, ours or ceiling; ``dtype`` 'fp32', 'bf16' or 'bf16 forced'."""
 
     kind: str
     dtype: str = "fp32"
@@ -38,7 +38,7 @@ class Side:
     @property
     def home(self) -> str:
         """The process of this side: peers have one of their own, and others share one with the same format."""
-        return "peers" if self.kind == "peers" else self.dtype
+        return self.kind if self.kind.startswith("peers") else self.dtype
 
 
 @dataclass(frozen=True)
@@ -151,7 +151,7 @@ def bare_step(world: World, side: Side) -> Callable[[], None]:
 
 def make_step(side: Side, steps: int, world: World) -> tuple[Callable[[], object], Callable[[], Tensor]]:
     """Return what takes a step of a side, and what returns its codes ``[B, L, D]``."""
-    if side.kind == "peers":
+    if side.kind.startswith("peers"):
         start = world.codes[: side.batch]
         # their rate is in units of w, ours in deviations of each of its dimensions
         rate, reg = settings(steps, 1).learning_rate * float(world.step_scale.mean()), settings(steps, 1).lambda_reg
@@ -163,6 +163,7 @@ def make_step(side: Side, steps: int, world: World) -> tuple[Callable[[], object
             log_mel=world.log_mel,
             learning_rate=rate,
             lambda_reg=reg,
+            depthwise=side.kind == "peers depthwise",
         )
         return loop.step, lambda: loop.ws.detach()
     if side.kind == "ceiling":

@@ -33,7 +33,7 @@ def world() -> World:
     return made
 
 
-def peers(world: World) -> PeerLoop:
+def peers(world: World, *, depthwise: bool = False) -> PeerLoop:
     reg = settings(10, 1).lambda_reg
     start = world.codes[:1]
     return PeerLoop(
@@ -44,6 +44,7 @@ def peers(world: World) -> PeerLoop:
         log_mel=world.log_mel,
         learning_rate=0.1,
         lambda_reg=reg,
+        depthwise=depthwise,
     )
 
 
@@ -68,10 +69,11 @@ def test_loss_and_gradient_of_both_sides_agree(world: World) -> None:
     assert (gradient - regulariser).norm() > 1e-3 * gradient.norm()  # the sound has its share in what agrees
 
 
-def test_peers_draw_the_same_picture(world: World) -> None:
+@pytest.mark.parametrize("depthwise", [False, True])
+def test_peers_draw_the_same_picture(world: World, depthwise: bool) -> None:
     ws = moved(world)
     with torch.no_grad():
-        images, expected = peers(world).generator(ws), world.generator.synthesize(ws)
+        images, expected = peers(world, depthwise=depthwise).generator(ws), world.generator.synthesize(ws)
     torch.testing.assert_close(images, expected, rtol=1e-4, atol=1e-4)
 
 
