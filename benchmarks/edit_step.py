@@ -7,8 +7,8 @@
 Peers: the loop that Lee et al. released (benchmarks/peer_loop.py says what it does): one picture, the sound encoded in
 each step with autograd, gradients of all weights, fp32. Their filters take a plane for a picture, which is slow on a
 CPU; 'peers depthwise' is the same loop with filters as quick as torch has them, and is told beside it. Ours:
-`LatentOptimizer` on `EditObjective`, as the manipulator runs it. All take the same generator (channel_base 32768, as the
-peers'), the same image tower, the same source, one view and no identity; ours with its default of two views is told too.
+`LatentOptimizer` on `EditObjective`, as the manipulator runs it. All take the same generator (channel_base 32768, as
+theirs), the same image tower, the same source, one view and no identity; our default of two views is told too.
 
 bf16 is what `precision: bf16` computes here: bfloat16 on a GPU or a processor with AMX, and float32 on any other, where
 that is faster. To show it, 'bf16 forced' is bfloat16 all the same; the record says which of them bf16 was.
