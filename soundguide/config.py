@@ -199,6 +199,13 @@ class ManipulatorConfig(Frozen):
         Field(description="What the listener may hear, for the result's top labels; empty: the encoder's own."),
     ] = ()
     device: Annotated[str, Field(description="'auto' (CUDA where there is one), 'cpu' or 'cuda[:N]'.")] = "auto"
+    precision: Annotated[
+        Literal["fp32", "bf16"],
+        Field(
+            description="In what the networks compute a step. 'bf16': bfloat16 on a GPU or a processor with AMX, for "
+            "speed and nearly the same picture; codes, losses and the picture that is written stay in float32."
+        ),
+    ] = "fp32"
     num_slots: Annotated[int, Field(ge=0, le=1024, description="Edits optimised side by side; 0: by device.")] = 0
     group_size: Annotated[
         int,

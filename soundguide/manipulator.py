@@ -23,6 +23,7 @@ from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers,
 from soundguide.errors import InvalidEdit, InvalidImage, InvalidSettings
 from soundguide.faces import NO_FACE
 from soundguide.images import Pixels
+from soundguide.kept_memory import keep_freed_memory
 from soundguide.objective import Run, margin_of
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.slots import Load, OnProgress, Outcome, SlotLoop
@@ -49,6 +50,8 @@ class Manipulator:
         if config.num_threads:
             torch.set_num_threads(config.num_threads)
         self.world = World(config, storage)
+        if self.world.device.type == "cpu":
+            keep_freed_memory()
         # one thread for all models: steps and encodings take turns instead of fighting for cores or for the device
         self._executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="manipulator")
         self._slots = SlotLoop(

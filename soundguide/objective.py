@@ -27,6 +27,7 @@ from soundguide.losses import (
 )
 from soundguide.models.protocols import Generator, IdentityEncoder, ImageTextEncoder
 from soundguide.optimize import Objective, Schedule, Terms
+from soundguide.precision import autocast
 from soundguide.views import hash_normal, random_views
 
 INVERSION_FEATURE = 0.2  # weight beside the pixel term of 1; chosen on held-out renders of the miniature
@@ -96,7 +97,8 @@ class EditObjective:
 
     Holds what each slot's run aims at. ``step_scale`` ``[D]``: standard deviation of w in each dimension, the unit of
     exploration; its device is that of all else. ``picture_size``: rows and columns of what the generator draws; None
-    for a square of its resolution.
+    for a square of its resolution. ``dtype``: in what the generator and the image tower compute, float32 or bfloat16;
+    all else is in float32.
     """
 
     def __init__(
@@ -108,7 +110,9 @@ class EditObjective:
         num_slots: int,
         step_scale: Tensor,
         picture_size: tuple[int, int] | None = None,
+        dtype: torch.dtype = torch.float32,
     ) -> None:
+        self.dtype = dtype
         self.generator, self.image_text, self.identity = generator, image_text, identity
         self.step_scale = step_scale
         height, width = picture_size or (generator.resolution, generator.resolution)
@@ -177,7 +181,8 @@ class EditObjective:
         """
         runs = list(self._runs.values())
         editing, similarity, margin, reg, paper, spread, identity, _, _, views = self.weights[slots, :10].unbind(1)
-        images = self.generator.synthesize(ws + self._noise(slots).to(ws.dtype))
+        with autocast(ws.device, self.dtype):
+            images = self.generator.synthesize(ws + self._noise(slots).to(ws.dtype))
         num_views = num_views or max(r.settings.num_views if r.phase == "edit" else 1 for r in runs)
         embeddings = self._embed_views(images, slots, num_views)
         source, target = self.source[slots], self.target[slots]
@@ -226,4 +231,6 @@ class EditObjective:
         seeds, steps = self.view_seeds[slots], self.view_steps[slots]
         self.view_steps[slots] = steps + 1
         views = random_views(images, num_views=num_views, seeds=seeds, steps=steps, size=self.image_text.resolution)
-        return self.image_text.encode_image(views).reshape(len(images), num_views, -1)  # [B, V, E]
+        with autocast(images.device, self.dtype):
+            embeddings = self.image_text.encode_image(views)
+        return embeddings.reshape(len(images), num_views, -1)  # [B, V, E]

@@ -83,6 +83,7 @@ class SlotLoop:
             num_slots=num_slots,
             step_scale=world.step_scale,
             picture_size=world.picture_size,
+            dtype=world.dtype,
         )
         self._optimizer = LatentOptimizer(
             self._objective,

@@ -22,6 +22,7 @@ from soundguide.models.kinds import AUDIO_ENCODERS, FACE_ENCODERS, GENERATORS
 from soundguide.models.manifest import resolve_model
 from soundguide.models.protocols import AudioEncoder, Generator, IdentityEncoder, ImageTextEncoder, Inverter
 from soundguide.models.visible import VisibleGenerator
+from soundguide.precision import compute_dtype
 from soundguide.storage import Storage
 from soundguide.views import area_resize
 
@@ -40,7 +41,8 @@ class World:
     """Generator, image and text encoder, sound encoder and, where they are named, identity and inversion encoder.
 
     ``generator`` draws the visible part of its pictures, ``picture_size`` ``(H, W)``, where its domain has a crop.
-    ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``digests``: SHA-256 of the weights by role. All
+    ``step_scale`` ``[D]``: standard deviation of w in each dimension. ``dtype``: in what the networks compute the steps
+    of an edit. ``digests``: SHA-256 of the weights by role. All
     networks are frozen and no method builds a graph. ``storage`` reaches models that are URIs. Raises
     `InvalidCheckpoint` or `InvalidConfig` where the models are missing or do not fit together.
     """
@@ -51,10 +53,13 @@ class World:
 
     def __init__(self, config: ManipulatorConfig, storage: Storage = Storage()) -> None:  # noqa: B008 - immutable
         self.device = torch.device(device_name(config.device))
+        self.dtype = compute_dtype(config.precision, self.device)
         generator = load_model(resolve_model(config.generator, "generator", storage), device=self.device)
         image_text = load_model(resolve_model(config.image_text, "image_text", storage), device=self.device)
         audio = load_model(resolve_model(config.audio, "audio", storage), device=self.device)
         self.generator = _expect(GENERATORS, generator, "generator")
+        if self.dtype == torch.bfloat16:
+            generator.module.to(memory_format=torch.channels_last)  # what the tiles of bfloat16 are read from
         top, bottom, left, right = crop = generator.domain.visible(self.generator.resolution)
         self.picture_size = (bottom - top, right - left)
         if generator.domain.crop is not None:

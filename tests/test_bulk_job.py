@@ -185,6 +185,29 @@ def test_replay_takes_as_many_threads_as_the_run_had(
     assert asked[0].num_threads == results(done[0])["seed"]["threads"] > 0
 
 
+def test_replay_computes_in_the_precision_of_the_run(
+    done: tuple[Path, str, int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import soundguide.manipulator
+
+    class Asked(Exception):
+        pass
+
+    def ask(config: ManipulatorConfig) -> None:
+        raise Asked(config.precision)
+
+    monkeypatch.setattr(soundguide.manipulator, "Manipulator", ask)
+    with pytest.raises(Asked, match="fp32"):
+        replay(str(done[0]), "seed")
+    copy = shutil.copytree(done[0], tmp_path / "copy")
+    record = json.loads((copy / "run.json").read_text())
+    assert record["identity"]["manipulator"]["precision"] == "fp32"
+    record["config"]["manipulator"]["precision"] = "bf16"
+    (copy / "run.json").write_text(json.dumps(record))
+    with pytest.raises(Asked, match="bf16"):
+        replay(str(copy), "seed")
+
+
 def test_replay_refuses_what_has_no_picture(done: tuple[Path, str, int]) -> None:
     with pytest.raises(InvalidEdit, match="did you mean 'seed'"):
         replay(str(done[0]), "sead")

@@ -11,6 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from soundguide.models.stylegan2_frozen import FrozenLayer
+
 LEAKY_SLOPE = 0.2
 LEAKY_GAIN = math.sqrt(2.0)  # keeps the second moment through the leaky ReLU
 RESAMPLE_TAPS = (1.0, 3.0, 3.0, 1.0)
@@ -52,7 +54,8 @@ class EqualizedLinear(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[B, in_features]`` to ``[B, out_features]``."""
         with torch.autocast(x.device.type, enabled=False):
-            return F.linear(x.to(self.weight.dtype), self.weight * self.weight_gain, self.bias * self.bias_gain)
+            # the gain scales the few values of x and not the many of the weight
+            return F.linear(x.to(self.weight.dtype) * self.weight_gain, self.weight, self.bias * self.bias_gain)
 
 
 def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
@@ -62,8 +65,12 @@ def demodulation(weight: Tensor, styles: Tensor) -> Tensor:
     Karras et al. 2020, equation 3.
     """
     with torch.autocast(styles.device.type, enabled=False):
-        energy = full_precision(weight).square().sum(dim=(2, 3))  # [out, in]
-        return torch.rsqrt(full_precision(styles).square() @ energy.T + 1e-8)
+        return demodulation_of_energy(full_precision(weight).square().sum(dim=(2, 3)), styles)
+
+
+def demodulation_of_energy(energy: Tensor, styles: Tensor) -> Tensor:
+    """Return `demodulation` for the energy ``[out, in]`` of a weight, its squares summed over the kernel."""
+    return torch.rsqrt(full_precision(styles).square() @ energy.T + 1e-8)
 
 
 def upsampling_convolution(x: Tensor, weight: Tensor, kernel: Tensor) -> Tensor:
@@ -113,10 +120,15 @@ class SynthesisLayer(nn.Module):
         self.noise_strength = nn.Parameter(torch.zeros(()))
         self.register_buffer("noise_const", torch.randn(resolution, resolution, generator=generator))
         self.register_buffer("resample_filter", resample_filter())
+        self._frozen: tuple[object, FrozenLayer] | None = None  # with the state of the weights that it is of
 
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map ``[B, in, h, w]`` and codes ``[B, D]`` to ``[B, out, resolution, resolution]``."""
         styles = self.affine(w)
+        if self._is_frozen(x, styles):
+            frozen = self._prepared()
+            factors = demodulation_of_energy(frozen.energy, styles) * LEAKY_GAIN
+            return frozen(x, styles, factors, LEAKY_SLOPE)
         # the leaky ReLU is homogeneous, so its gain joins the factors before it and costs no pass over the pixels
         factors = demodulation(self.weight, styles) * LEAKY_GAIN
         x = x * styles[:, :, None, None].to(x.dtype)
@@ -130,6 +142,32 @@ class SynthesisLayer(nn.Module):
         x = x.add_((self.bias * LEAKY_GAIN)[:, None, None].to(x.dtype))
         x = F.leaky_relu_(x, LEAKY_SLOPE)
         return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
+
+    def _is_frozen(self, x: Tensor, styles: Tensor) -> bool:
+        """Return whether the way of a CPU whose weights are constants is open: no clamp, all float32."""
+        constants = (self.weight, self.bias, self.noise_strength, self.noise_const)
+        return (
+            x.device.type == "cpu"
+            and self.conv_clamp is None
+            and not torch.is_autocast_enabled("cpu")
+            and not torch.compiler.is_compiling()
+            and all(each.dtype == torch.float32 for each in (x, styles, *constants))
+            and not any(each.requires_grad or each.is_inference() for each in constants)
+        )
+
+    def _prepared(self) -> FrozenLayer:
+        """Return what `FrozenLayer` computes once, and again where the weights have changed since."""
+        constants = (self.weight, self.bias, self.noise_strength, self.noise_const)
+        state = [(each.data_ptr(), each._version) for each in constants]
+        if self._frozen is None or self._frozen[0] != state:
+            frozen = FrozenLayer.of(
+                self.weight.detach(),
+                (self.noise_const * self.noise_strength * LEAKY_GAIN).detach(),
+                (self.bias * LEAKY_GAIN).detach(),
+                upsampling_filter=self.resample_filter if self.upsample else None,
+            )
+            self._frozen = state, frozen
+        return self._frozen[1]
 
 
 class ToRGBLayer(nn.Module):
@@ -146,6 +184,13 @@ class ToRGBLayer(nn.Module):
     def forward(self, x: Tensor, w: Tensor) -> Tensor:
         """Map ``[B, in, H, W]`` and codes ``[B, D]`` to ``[B, 3, H, W]``, float32 or wider."""
         styles = self.affine(w) * self.weight_gain
-        x = F.conv2d(x * styles[:, :, None, None].to(x.dtype), self.weight)
+        # three outputs alone: a weight of its own for each picture is cheaper than another pass over its pixels
+        weight = (self.weight.flatten(1) * styles[:, None].to(self.weight.dtype)).to(x.dtype)  # [B, 3, in]
+        size = x.shape[2:]
+        if x.is_contiguous():
+            x = weight @ x.flatten(2)  # [B, 3, H * W]
+        else:  # channels_last: the gradient must lie in memory as x does
+            x = (x.permute(0, 2, 3, 1).flatten(1, 2) @ weight.mT).mT
+        x = x.unflatten(2, size)
         x = full_precision(x) + full_precision(self.bias)[:, None, None]
         return x if self.conv_clamp is None else x.clamp(-self.conv_clamp, self.conv_clamp)
