@@ -57,9 +57,10 @@ class EditRequest(Frozen):
 class PreparedEdit:
     """An edit with its sources fetched and checked.
 
-    ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[H, W, 3]`` uint8 of the size of the
-    generator's pictures) and ``latent`` (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of
-    the source files' bytes, empty where there is no file.
+    ``sound``: bytes of the sound file, empty without one, and where ``embedding`` ``[E]`` (float32, unit norm) stands
+    in its place: what was heard before, at ``level_db``, dB relative to full scale. ``seed``, ``photo``
+    (``[H, W, 3]`` uint8 of the size of the generator's pictures) and ``latent`` (``[L, D]`` float32): one is not None.
+    Digests are SHA-256 in hex of the source files' bytes, empty where there is no file.
     """
 
     id: str
@@ -70,6 +71,8 @@ class PreparedEdit:
     photo: NDArray[np.uint8] | None = None
     latent: NDArray[np.float32] | None = None
     source_sha256: str = ""
+    embedding: NDArray[np.float32] | None = None
+    level_db: float = float("nan")
 
     def to_row(self) -> Row:
         """Return the flat columns ``prepared_*``."""
@@ -84,6 +87,8 @@ class PreparedEdit:
             "prepared_latent": b"" if self.latent is None else self.latent.astype("<f4").tobytes(),
             "prepared_latent_layers": 0 if self.latent is None else self.latent.shape[0],
             "prepared_source_sha256": self.source_sha256,
+            "prepared_embedding": b"" if self.embedding is None else self.embedding.astype("<f4").tobytes(),
+            "prepared_level_db": self.level_db,
         }
 
     @classmethod
@@ -91,6 +96,7 @@ class PreparedEdit:
         """Return what `to_row` flattened."""
         photo = np.frombuffer(row["prepared_photo"], np.uint8)
         latent = np.frombuffer(row["prepared_latent"], "<f4")
+        embedding = np.frombuffer(row["prepared_embedding"], "<f4")
         return cls(
             id=row["id"],
             settings=EditSettings.model_validate_json(row["prepared_settings"]),
@@ -100,6 +106,8 @@ class PreparedEdit:
             photo=photo.reshape(int(row["prepared_photo_height"]), -1, 3) if len(photo) else None,
             latent=latent.reshape(int(row["prepared_latent_layers"]), -1) if len(latent) else None,
             source_sha256=row["prepared_source_sha256"],
+            embedding=embedding if len(embedding) else None,
+            level_db=row["prepared_level_db"],
         )
 
 
