@@ -25,37 +25,26 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Self
 
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import Field, model_validator
 from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import Stages, connect, stream_rows
-from edit_job import CALLS_PER_ACTOR, MAX_ROWS_PER_BLOCK, EditJobConfig
+from edit_job import CALLS_PER_ACTOR, MAX_ROWS_PER_BLOCK
 from error_summary import add_counts, add_error_kinds
 from job_config import run_job
 from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
+from music_config import MusicConfig, Sources, read_sources
 from soundguide import __version__
-from soundguide.manifest import read_manifest
 from soundguide.model_facts import ModelFacts, read_model_facts
 from soundguide.run_folder import Facts, RunFolder, describe_run, identify
 from soundguide.songs.edits import SongEditFinisher, SongEditPreparer
 from soundguide.songs.embed import SONG_SCHEMA, SongEmbedder, SongFiles, refuse_songs, songs_as_given
-from soundguide.songs.folders import list_pictures, list_seeds, list_songs
-from soundguide.songs.music_run import (
-    MusicSettings,
-    SongLimits,
-    identify_songs,
-    music_folder,
-    song_files,
-    song_folder,
-)
+from soundguide.songs.music_run import identify_songs, music_folder, song_files, song_folder
 from soundguide.songs.overview import Overview, reconcile_rows
-from soundguide.songs.pooling import Pooling
 from soundguide.songs.rows import SongRows
 from soundguide.songs.sheet import write_music_sheet
 from soundguide.stages import EditFinisher, EditPreparer
@@ -65,69 +54,6 @@ from soundguide.tables import refuse_prepared
 _SONGS_PER_ACTOR = 2  # one is decoded while the other is in the encoder
 _PROGRAM, _HEARING = "music_style", "music_songs"
 _USAGE = "python jobs/music_style.py (--songs DIR (--images DIR | --seeds N,N) | --pairs M) --output O [--any.field V]"
-
-
-class MusicConfig(EditJobConfig):
-    songs: Annotated[str, Field(description="Folder of songs; with --images or --seeds, each meets all of them.")] = ""
-    images: Annotated[str, Field(description="Folder of photos.")] = ""
-    seeds: Annotated[
-        tuple[int, ...], Field(description="Seeds of pictures that the generator draws, commas between.")
-    ] = ()
-    pairs: Annotated[str, Field(description="In place of folders: a manifest as the bulk job takes it.")] = ""
-    segment_seconds: Annotated[
-        float, Field(ge=1, le=600, description="Length of the segments of a song, seconds; the paper's is 10.")
-    ] = 10.0
-    per_segment: Annotated[bool, Field(description="A still for each segment, not one for the whole song.")] = False
-    pooling: Annotated[
-        Pooling, Field(description="How segments become one still's target (docs/music.md compares them).")
-    ] = "mean"
-    limits: Annotated[SongLimits, Field(description="What one row's files may cost.")] = SongLimits()
-
-    @model_validator(mode="after")
-    def _check_sources(self) -> Self:
-        given = [name for name in ("songs", "images", "seeds", "pairs") if getattr(self, name)]
-        if given not in (["songs", "images"], ["songs", "seeds"], ["pairs"]):
-            raise ValueError(
-                f"give songs with one of images and seeds, or pairs alone; got {' and '.join(given) or 'none of them'}"
-            )
-        return self
-
-    @property
-    def music(self) -> MusicSettings:
-        """How songs guide edits."""
-        return MusicSettings(
-            meeting="pairs" if self.pairs else "all",
-            segment_seconds=self.segment_seconds,
-            per_segment=self.per_segment,
-            pooling=self.pooling,
-        )
-
-
-@dataclass(frozen=True)
-class Sources:
-    """What meets: ``groups`` are songs, or the rows of a manifest, which name their own pictures."""
-
-    groups: pa.Table
-    pictures: pa.Table | None
-
-    @property
-    def manifest(self) -> pa.Table:
-        """What is kept of them in the output folder, beside the songs."""
-        return self.groups if self.pictures is None else self.pictures
-
-    @property
-    def songs(self) -> pa.Table:
-        """The songs, each once, their URIs as ids."""
-        uris = pc.unique(self.groups["audio"])
-        return pa.table({"id": uris.filter(pc.not_equal(uris, ""))})
-
-
-def read_sources(config: MusicConfig, storage: Storage) -> Sources:
-    """Read what there is to edit, and by what. Raises InvalidManifest or InvalidConfig where there is nothing."""
-    if config.pairs:
-        return Sources(read_manifest(config.pairs, storage), None)
-    pictures = list_pictures(config.images, storage) if config.images else list_seeds(config.seeds)
-    return Sources(list_songs(config.songs, storage), pictures)
 
 
 def run(config: MusicConfig, console: Console) -> int:
@@ -169,7 +95,7 @@ class Job:
         complete = complete and heard
         started, num_before = time.monotonic(), folder.count_done(record["config_hash"])
         rows = self._rows() if heard else None
-        tell_start(config.output, rows=rows and rows.num_rows, done=num_before)
+        tell_start(config.output, rows=None if rows is None else rows.num_rows, done=num_before)
         if not complete or rows is None:
             folder.write_record({**record, "status": "running"})
             with connect(config.address, actor_cpus=config.pool.cpus, log_format=config.log_format) as place:
@@ -192,9 +118,12 @@ class Job:
         songs_in, songs = song_folder(self.folder), self.sources.songs
         songs_in.write_record({**record, "status": "running"})
         left = songs.num_rows - songs_in.count_done(record["config_hash"])
+        if not songs.num_rows:  # all are guided by texts
+            songs_in.write_record({**record, "status": "complete", "rows": 0})
+            return
         if not self.config.shows_bars:
             self.console.print(f"hearing {left:,} songs, in segments of {self.config.segment_seconds:g} s")
-        read = ByteCount("soundguide_bytes_read", _PROGRAM)
+        read = ByteCount("soundguide_bytes_read", _HEARING)
         stream_rows(
             songs_in,
             Stages(

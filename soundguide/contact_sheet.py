@@ -78,9 +78,9 @@ def spread(total: int, most: int, wanted: Iterable[int]) -> list[int]:
     if total <= most:
         return list(range(total))
     kept = np.unique(np.fromiter(wanted, np.int64))[:most]
-    others = np.delete(np.arange(total), kept)
     num_others = most - len(kept)
-    even = others[(np.arange(num_others) * len(others)) // max(num_others, 1)]
+    even = np.arange(num_others) * (total - len(kept)) // max(num_others, 1)  # counted without those kept
+    even += np.searchsorted(kept - np.arange(len(kept)), even, side="right")
     return sorted(int(index) for index in np.concatenate([kept, even]))
 
 

@@ -21,7 +21,7 @@ _GAIN_UNIT = 1e-3  # gains are counted in such steps, for all of them would not 
 
 @dataclass(slots=True)
 class Overview:
-    """Counts of all rows, in memory that does not grow with them but for a bit each."""
+    """Counts of all rows, in memory that does not grow with them but for a byte each."""
 
     tally: Tally = field(default_factory=Tally)
     gains: Counter[int] = field(default_factory=Counter)

@@ -101,7 +101,7 @@ def write_music_sheet(
         partial=shown.num_rows < rows.num_rows,
         num_shown=shown.num_rows,
         counts=overview.counts,
-        median_gain=decimal(overview.median_gain, 3),
+        median_gain=_signed(overview.median_gain),
         kinds=[(error.kind, error.count) for error in overview.tally.errors],
         rate=summary["rows_per_minute"],
         config_hash=summary["config_hash"],
@@ -212,7 +212,7 @@ class _Drawn:
             name=origin if own else "",
             kind=kind_of(result),
             error=result["error"],
-            gain="" if gain is None else f"{gain:+.3f}".replace("-", "\N{MINUS SIGN}"),
+            gain=_signed(gain),
             told=f"similarity {decimal(before, 3)} to {decimal(after, 3)}, distance "
             f"{decimal(finite(result['latent_distance']), 2)}, {result['steps']} steps",
         )
@@ -222,6 +222,10 @@ class _Drawn:
             return None
         uri = resolve_uri(uri, base=self.folder.uri)
         return embed_picture(uri, storage=self.folder.storage, max_bytes=min(most, self.picture_bytes))
+
+
+def _signed(gain: float | None) -> str:
+    return "" if gain is None else f"{gain:+.3f}".replace("-", "\N{MINUS SIGN}")
 
 
 def _clock(seconds: float) -> str:
