@@ -72,7 +72,7 @@ class PreparedEdit:
     latent: NDArray[np.float32] | None = None
     source_sha256: str = ""
     embedding: NDArray[np.float32] | None = None
-    level_db: float = float("nan")
+    level_db: float = 0.0
 
     def to_row(self) -> Row:
         """Return the flat columns ``prepared_*``."""

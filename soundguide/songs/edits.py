@@ -6,6 +6,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from functools import lru_cache
+from typing import Literal
 
 import numpy as np
 import pyarrow as pa
@@ -76,7 +77,7 @@ class SongEditPreparer:
 
     def prepare(self, row: Row) -> Row:
         """Return the row of `tables.PREPARED_SCHEMA` of a row; what is wrong with it, or its song, is its error."""
-        part = _part(row["segment"], self.pooling)
+        part = self._unheard(row)
         given = _request_of(row)
         try:
             request = self.base.read_request(given)
@@ -102,11 +103,7 @@ class SongEditPreparer:
     def refuse(self, batch: pa.Table, error: InvalidEdit) -> pa.Table:
         """Return rows that were not prepared, because of ``error``."""
         return prepared_table(
-            unprepared_row(
-                row["id"],
-                request=_wrapped(_request_of(row), _part(row["segment"], self.pooling)),
-                error=error,
-            )
+            unprepared_row(row["id"], request=_wrapped(_request_of(row), self._unheard(row)), error=error)
             for row in batch.to_pylist()
         )
 
@@ -125,6 +122,10 @@ class SongEditPreparer:
             now = hash_file(file)
         name = self.files.name(result.sound_sha256)
         return self.guide(edit, name=name, sound_sha256=now, segment=-1 if segment is None else segment).edit
+
+    def _unheard(self, row: Row) -> Row:
+        """Return which part of a song would guide a row, of which no more is known yet; none where a text does."""
+        return _part(row["segment"], self.pooling if row["audio"] else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -160,7 +161,7 @@ def _target(config: StorageConfig, uri: str, segment: int, pooling: Pooling) -> 
     return _Target(segments.embeddings[segment], segments.level_db(segment), *segments.span(segment))
 
 
-def _part(segment: int, pooling: Pooling, start: float | None = None, end: float | None = None) -> Row:
+def _part(segment: int, pooling: Pooling | Literal[""], start: float | None = None, end: float | None = None) -> Row:
     """Return which part of a song guides an edit, as JSON holds it."""
     return {
         "segment": None if segment < 0 else segment,
