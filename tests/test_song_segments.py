@@ -62,8 +62,8 @@ def test_segments_are_embedded_as_their_windows_pooled_alone() -> None:
         assert found.rms[number] == pytest.approx(float(rms.mean()), rel=1e-5)
 
 
-def test_a_day_of_music_is_heard_in_constant_memory() -> None:
-    rate, hours = 400, 24
+def test_a_night_of_music_is_heard_in_constant_memory() -> None:
+    rate, hours = 200, 8
     block = np.random.default_rng(0).standard_normal(30 * rate).astype(np.float32)
     tracemalloc.start()
     segments = cut_segments((block for _ in range(hours * 120)), 10 * rate)
@@ -71,7 +71,7 @@ def test_a_day_of_music_is_heard_in_constant_memory() -> None:
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert len(found) == hours * 360
-    assert peak < 24 * 2**20 < hours * 3600 * rate * 4  # its samples alone are 138 MB
+    assert peak < 4 * 2**20 < hours * 3600 * rate * 4  # its samples alone are 23 MB
 
 
 def test_a_file_of_segments_gives_back_what_was_written_and_damage_is_told() -> None:

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from soundguide.errors import OutputConflict
 from soundguide.records import STATUSES
 from soundguide.result_counts import Tally
 from soundguide.run_folder import RunFolder
-from soundguide.songs.rows import SongRows
+from soundguide.songs.rows import Indices, SongRows
 
 _COLUMNS = ("id", "status", "error", "error_kind", "similarity_before", "similarity_after")
 _GAIN_UNIT = 1e-3  # gains are counted in such steps, for all of them would not fit
@@ -50,11 +51,10 @@ def reconcile_rows(folder: RunFolder, rows: SongRows) -> Overview:
         overview.tally.add_rows(table)
         _add_gains(overview.gains, table)
         places = rows.index(table["id"])
-        known = places[places >= 0]
-        twice = seen[known].any() or len(np.unique(known)) < len(known)
-        if twice or len(known) < len(places):
-            strange += table["id"].filter(pa.array((places < 0) | _repeated(places, seen))).to_pylist()
-        seen[known] = True
+        bad = (places < 0) | _repeated(places, seen)
+        if bad.any():
+            strange += table["id"].filter(pa.array(bad)).to_pylist()
+        seen[places[places >= 0]] = True
     missing = int(len(seen) - seen.sum())
     if missing or strange:
         shown = f", and {strange[0]!r} is there twice, or belongs to no row" if strange else ""
@@ -66,13 +66,12 @@ def reconcile_rows(folder: RunFolder, rows: SongRows) -> Overview:
     return overview
 
 
-def _repeated(
-    places: np.ndarray[tuple[int], np.dtype[np.int64]], seen: np.ndarray[tuple[int], np.dtype[np.bool_]]
-) -> np.ndarray[tuple[int], np.dtype[np.bool_]]:
+def _repeated(places: Indices, seen: NDArray[np.bool_]) -> NDArray[np.bool_]:
     """Return which places were seen before, or come a second time."""
     first = np.zeros(len(places), np.bool_)
     first[np.unique(places, return_index=True)[1]] = True
-    return ~first | seen[np.maximum(places, 0)]
+    again: NDArray[np.bool_] = ~first | seen[np.maximum(places, 0)]
+    return again
 
 
 def _add_gains(gains: Counter[int], table: pa.Table) -> None:
