@@ -182,7 +182,9 @@ def stream_rows(
     if source is None:
         given = ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=LIGHT_CPUS)
     else:
-        given = ray.data.read_datasource(source(), num_cpus=LIGHT_CPUS)
+        made = source()
+        num_tasks = len(made.get_read_tasks(1))  # unless it is given, Ray cuts what each makes into very small blocks
+        given = ray.data.read_datasource(made, num_cpus=LIGHT_CPUS, override_num_blocks=num_tasks)
     rows = (
         given.repartition(target_num_rows_per_block=rows_per_block)
         .map_batches(GuardedStage(stages.prepare, stages.refuse, attempts), num_cpus=LIGHT_CPUS, **blocks)
