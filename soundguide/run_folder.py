@@ -147,7 +147,7 @@ class RunFolder:
         """Return the results so far, or those of `ids`, in no particular order."""
         schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         wanted = None if ids is None else pa.array(ids, pa.string())
-        keep = None if wanted is None else lambda rows: pc.is_in(rows["id"], value_set=wanted)
+        keep: Keep | None = None if wanted is None else lambda rows: pc.is_in(rows["id"], value_set=wanted)
         return pa.concat_tables([schema.empty_table(), *self.scan_results(schema, keep)]).combine_chunks()
 
     def scan_results(self, schema: pa.Schema, keep: Keep | None = None) -> Iterator[pa.Table]:

@@ -19,6 +19,8 @@ from soundguide.songs.heard import Segments
 from soundguide.storage import Storage, join_uri
 from soundguide.tables import status_of
 
+_CHUNK_BYTES = 4 * 2**20
+
 SONG_SCHEMA = pa.schema(
     [
         ("id", pa.string()),
@@ -155,6 +157,8 @@ def failed_song(uri: str, error: Exception | None = None) -> Row:
 
 def hash_file(file: BinaryIO) -> str:
     """Return the SHA-256 of a whole file, and go back to its start."""
-    digest = hashlib.file_digest(file, "sha256").hexdigest()
+    digest = hashlib.sha256()
+    while chunk := file.read(_CHUNK_BYTES):
+        digest.update(chunk)
     file.seek(0)
-    return digest
+    return digest.hexdigest()

@@ -88,7 +88,7 @@ class SongRows:
     def place(self, rows: Indices) -> Place:
         """Return where rows ``[N]`` lie."""
         segments, picture = np.divmod(rows, self.num_pictures)
-        group = np.searchsorted(self._first_segment, segments, side="right") - 1
+        group = np.searchsorted(self._first_segment, segments, side="right").astype(np.int64) - 1
         return Place(group, segments - self._first_segment[group], picture)
 
     def table(self, rows: Indices) -> pa.Table:
