@@ -15,38 +15,26 @@ from pydantic import Field
 from rich.console import Console
 from rich.table import Table
 
-from data_pipeline import PoolConfig, Stages, connect, stream_rows
+from data_pipeline import Stages, connect, stream_rows
+from edit_job import CALLS_PER_ACTOR, MAX_ROWS_PER_BLOCK, EditJobConfig
 from error_summary import add_common_errors, add_counts
-from job_config import RowJobConfig, is_submitted, place_output, run_job
+from job_config import run_job
 from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
-from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.manifest import read_manifest
-from soundguide.model_facts import ModelFacts, absolute_models, read_model_facts
-from soundguide.preset import apply_preset, load_preset
+from soundguide.model_facts import ModelFacts, read_model_facts
 from soundguide.records import STATUSES
 from soundguide.run_folder import Facts, RunFolder, describe_run, identify
 from soundguide.stages import EditFinisher, EditPreparer, SourceLimits
 from soundguide.storage import Storage, join_uri
 from soundguide.tables import refuse_prepared
 
-_MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
-_CALLS_PER_ACTOR = 4  # blocks that one actor works on at once: slots stay full where one ends and the next begins
 _PROGRAM = "bulk_manipulate"
 _USAGE = "python jobs/bulk_manipulate.py --manifest M --output O [--config F.yaml] [--any.nested.field V]"
 
 
-class BulkConfig(RowJobConfig):
+class BulkConfig(EditJobConfig):
     manifest: Annotated[str, Field(description="CSV, JSON Lines or Parquet: id, audio, and image, seed or latent.")]
-    output: Annotated[str, Field(description="Folder for results, pictures, run.json and index.html.")]
-    preset: Annotated[
-        str, Field(description="Models and settings of one domain: a preset's name, or a YAML file; all else wins.")
-    ] = ""
-    edit: Annotated[EditSettings, Field(description="Settings of all edits; columns of the manifest win.")] = (
-        EditSettings()
-    )
-    manipulator: Annotated[ManipulatorConfig, Field(description="The models, and how they run.")] = ManipulatorConfig()
-    pool: Annotated[PoolConfig, Field(description="The actors that edit.")] = PoolConfig()
     limits: Annotated[SourceLimits, Field(description="What one row's files may cost.")] = SourceLimits()
 
 
@@ -55,7 +43,7 @@ def run(config: BulkConfig, console: Console) -> int:
     log_as(config.log_format)
     storage = Storage(config.storage)
     manifest = read_manifest(config.manifest, storage)
-    config = _place(config)
+    config = config.placed()
     facts = read_model_facts(config.manipulator, storage)
     folder = RunFolder(config.output, storage)
     with told_end(config.output) as told, folder.held():
@@ -101,8 +89,8 @@ def edit_all(
                     EditFinisher(config.output, facts.digests, folder.storage, written).finish_table,
                 ),
                 pool=config.pool,
-                calls_per_actor=_CALLS_PER_ACTOR,
-                max_rows_per_block=_MAX_ROWS_PER_BLOCK,
+                calls_per_actor=CALLS_PER_ACTOR,
+                max_rows_per_block=MAX_ROWS_PER_BLOCK,
                 num_rows=num_rows,
                 config_hash=config_hash,
                 progress=config.shows_bars,
@@ -140,18 +128,6 @@ def show(console: Console, summary: Facts, rows: pa.Table, index: str) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the program with the arguments `argv`; return its exit code."""
     return run_job(run, BulkConfig, argv, usage=_USAGE, description=str(__doc__))
-
-
-def _place(config: BulkConfig) -> BulkConfig:
-    """Return the config with what its preset sets, and with absolute folders, for actors may work in another.
-
-    A submitted job must name them so.
-    """
-    edit, manipulator = config.edit, config.manipulator
-    if config.preset:
-        edit, manipulator = apply_preset(load_preset(config.preset), edit, manipulator)
-    manipulator = manipulator if is_submitted() else absolute_models(manipulator)
-    return config.model_copy(update={"output": place_output(config.output), "edit": edit, "manipulator": manipulator})
 
 
 if __name__ == "__main__":

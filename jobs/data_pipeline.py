@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from typing import Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import pyarrow as pa
 from pydantic import Field
@@ -26,6 +26,9 @@ from soundguide.private_ray import LOG_LEVEL_NOTE, prepare_environment
 from soundguide.quarantine import Attempts, GuardedActor, GuardedStage, Refuse
 from soundguide.quiet import without_lines
 from soundguide.run_folder import RunFolder
+
+if TYPE_CHECKING:
+    import ray
 
 _BLOCKS_PER_ACTOR = 32  # at least: actors start and end at different times, and one must not hold another's work
 _LEAST_ROWS_PER_BLOCK = 4  # or an actor's calls together would not fill its slots
@@ -73,7 +76,7 @@ class Stages:
 
     prepare: Callable[[pa.Table], Iterator[pa.Table]]
     refuse: Refuse
-    actor: type
+    actor: Callable[..., Any]
     config: ManipulatorConfig | EmbedderConfig
     program: str
     refuse_prepared: Refuse | None = None
@@ -131,11 +134,13 @@ def stream_rows(
     num_rows: int,
     config_hash: str,
     progress: bool,
+    source: Callable[[], "ray.data.Datasource"] | None = None,
 ) -> None:
     """Send the rows of the folder's manifest that are not done yet, about `num_rows`, through the stages.
 
-    What comes out is written as results. A row that kills its process again and again is quarantined. Raises Stalled
-    where nothing moves for `pool.stall_seconds`.
+    ``source`` makes the rows in the manifest's place; it is called when Ray runs. What comes out is written as results.
+    A row that kills its process again and again is quarantined. Raises Stalled where nothing moves for
+    `pool.stall_seconds`.
     """
     import ray
     from ray import cloudpickle
@@ -144,7 +149,7 @@ def stream_rows(
 
     import finished_ids  # imports ray
 
-    for module in (job_metrics, finished_ids):
+    for module in (job_metrics, finished_ids):  # and `source` sees to its own
         cloudpickle.register_pickle_by_value(module)  # workers on other machines do not have this folder
     pool, config = fit_pool(pool, stages.config)
     attempts = Attempts(folder.attempts_uri, folder.storage)
@@ -174,9 +179,14 @@ def stream_rows(
         "batch_format": "pyarrow",
         "udf_modifying_row_count": False,
     }
+    if source is None:
+        given = ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=LIGHT_CPUS)
+    else:
+        made = source()
+        num_tasks = len(made.get_read_tasks(1))  # unless it is given, Ray cuts what each makes into very small blocks
+        given = ray.data.read_datasource(made, num_cpus=LIGHT_CPUS, override_num_blocks=num_tasks)
     rows = (
-        ray.data.read_parquet(manifest, filesystem=filesystem, num_cpus=LIGHT_CPUS)
-        .repartition(target_num_rows_per_block=rows_per_block)
+        given.repartition(target_num_rows_per_block=rows_per_block)
         .map_batches(GuardedStage(stages.prepare, stages.refuse, attempts), num_cpus=LIGHT_CPUS, **blocks)
         .map_batches(
             stages.actor if stages.refuse_prepared is None else GuardedActor,

@@ -1,9 +1,12 @@
 """How the rows of a job ended, as it tells at its end."""
 
+from collections.abc import Sequence
+
 import pyarrow as pa
 import pyarrow.compute as pc
 from rich.table import Table
 
+from soundguide.result_counts import ErrorKind
 from soundguide.run_folder import Facts
 
 _NUM_ERRORS = 5
@@ -23,5 +26,14 @@ def add_common_errors(table: Table, rows: pa.Table) -> None:
     kinds = sorted(pc.value_counts(failed["error_kind"]).to_pylist(), key=lambda item: -item["counts"])
     for kind in kinds[:_NUM_ERRORS]:
         example = failed.filter(pc.equal(failed["error_kind"], kind["values"])).slice(0, 1).to_pylist()[0]
-        told = f"{example['id']!r}: {example['error']:.160}"
-        table.add_row(f"{kind['counts']:,} x {kind['values']}", told, style="yellow")
+        _add_error(table, kind["values"], kind["counts"], example["id"], example["error"])
+
+
+def add_error_kinds(table: Table, kinds: Sequence[ErrorKind]) -> None:
+    """Add a line for each of the most common kinds of error, which come first."""
+    for kind in kinds[:_NUM_ERRORS]:
+        _add_error(table, kind.kind, kind.count, kind.example_id, kind.example)
+
+
+def _add_error(table: Table, kind: str, count: int, id: str, error: str) -> None:
+    table.add_row(f"{count:,} x {kind}", f"{id!r}: {error:.160}", style="yellow")

@@ -47,8 +47,8 @@ def worker_logging(log_format: LogFormat) -> dict[str, Any]:
     return {"logging_config": ray.LoggingConfig(encoding="JSON", additional_log_standard_attrs=["name"])}
 
 
-def tell_start(output: str, *, rows: int, done: int) -> None:
-    """Log how many rows there are, and how many an earlier run has done."""
+def tell_start(output: str, *, rows: int | None, done: int) -> None:
+    """Log how many rows there are, None where that is not known yet, and how many an earlier run has done."""
     _logger.info("resumed" if done else "started", extra={"output": output, "rows": rows, "done_before": done})
 
 

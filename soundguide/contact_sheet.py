@@ -1,23 +1,19 @@
 """The contact sheet of a run: one HTML file to look through its edits, complete in itself and without any network."""
 
-import base64
-import hashlib
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
-from importlib.resources import files
 from typing import Any
 
-import jinja2
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from markupsafe import Markup, escape
 
 from soundguide.records import Row
-from soundguide.sheet_cards import Media, base_name, common_settings, decimal, make_card, plain, similarity_scale
+from soundguide.sheet_cards import Media, base_name, common_settings, make_card, plain, similarity_scale
 from soundguide.sheet_media import CLIP_SECONDS, Picture, Sound, embed_picture, embed_sound
+from soundguide.sheet_page import render_page
 from soundguide.storage import Storage, join_uri, resolve_uri
 
 FILE_NAME = "index.html"
@@ -48,7 +44,8 @@ def write_contact_sheet(
     media = _embed_pictures(rows, sounds, storage=storage, output=output, base=sources or output)
     common, scale = common_settings(rows), similarity_scale(rows)
     cards = [make_card(row, shown, scale=scale, common=common) for row, shown in zip(rows, media, strict=True)]
-    page = _render(
+    page = render_page(
+        "contact_sheet",
         cards=cards,
         sounds=_sound_data(rows, sounds),
         scale=scale,
@@ -73,10 +70,17 @@ def choose_rows(results: pa.Table, max_rows: int) -> list[int]:
     kinds = _kind_column(results).combine_chunks().dictionary_encode()
     codes, first = np.unique(kinds.indices.to_numpy(), return_index=True)
     failed = [kinds.dictionary[int(code)].as_py() != "" for code in codes]
-    kept = np.sort(first[failed])[:max_rows]
-    others = np.delete(np.arange(total), kept)
-    num_others = max_rows - len(kept)
-    even = others[(np.arange(num_others) * len(others)) // max(num_others, 1)]
+    return spread(total, max_rows, first[failed])
+
+
+def spread(total: int, most: int, wanted: Iterable[int]) -> list[int]:
+    """Return at most `most` of the indices below `total`, ascending: the first of those wanted, the rest evenly."""
+    if total <= most:
+        return list(range(total))
+    kept = np.unique(np.fromiter(wanted, np.int64))[:most]
+    num_others = most - len(kept)
+    even = np.arange(num_others) * (total - len(kept)) // max(num_others, 1)  # counted without those kept
+    even += np.searchsorted(kept - np.arange(len(kept)), even, side="right")
     return sorted(int(index) for index in np.concatenate([kept, even]))
 
 
@@ -167,32 +171,3 @@ def _head(results: pa.Table, summary: Mapping[str, Any], *, title: str) -> dict[
 
 def _worded(value: Any) -> str:
     return value if isinstance(value, str) else json.dumps(value, default=str, ensure_ascii=False)
-
-
-def _render(**values: object) -> str:
-    folder = files("soundguide") / "templates"
-    text = {kind: (folder / f"contact_sheet.{kind}").read_text(encoding="utf-8") for kind in ("html", "css", "js")}
-    environment = jinja2.Environment(
-        autoescape=True, finalize=_harmless, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters["decimal"] = decimal
-    return environment.from_string(text["html"]).render(
-        **values,
-        style=Markup(text["css"]),  # noqa: S704 - our own file
-        script=Markup(text["js"]),  # noqa: S704 - our own file
-        # Only these two texts may style or run: markup that slipped past the escaping would still be dead.
-        style_hash=_csp_hash(text["css"]),
-        script_hash=_csp_hash(text["js"]),
-    )
-
-
-def _harmless(value: Any) -> Any:
-    """Escape what is no markup yet, and break up the ``//`` of addresses, so that nothing looks like a link."""
-    if isinstance(value, Markup) or not isinstance(value, str):
-        return value
-    return Markup(str(escape(value)).replace("//", "&#47;&#47;"))  # noqa: S704 - escaped in this line
-
-
-def _csp_hash(text: str) -> Markup:
-    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode("ascii")
-    return Markup(f"'sha256-{digest}'")  # noqa: S704 - base64 is safe

@@ -222,7 +222,10 @@ class Manipulator:
     async def _targets(self, edit: PreparedEdit) -> dict[str, Heard]:
         """Return what guides: the sound, the text, or both, the sound first; a text has no level (NaN)."""
         targets = {}
-        if edit.sound:
+        if edit.embedding is not None:
+            embedding = torch.from_numpy(edit.embedding.copy()).to(self.world.device)
+            targets["sound"] = Heard(embedding, edit.level_db)
+        elif edit.sound:
             targets["sound"] = await self._hear(edit.sound, edit.sound_sha256)
         if edit.settings.text:
             targets["text"] = await self._read(edit.settings.text)

@@ -57,10 +57,11 @@ class EditRequest(Frozen):
 class PreparedEdit:
     """An edit with its sources fetched and checked.
 
-    ``sound``: bytes of the sound file, empty without one; ``seed``, ``photo`` (``[H, W, 3]`` uint8 of the size of the
-    generator's pictures) and ``latent`` (``[L, D]`` float32): one is not None. Digests are SHA-256 in hex of
-    the source files' bytes, empty where there is no file. ``alignment_note``: why a photo is not aligned as the
-    generator's pictures are; empty where it is, or need not be.
+    ``sound``: bytes of the sound file, empty without one, and where ``embedding`` ``[E]`` (float32, unit norm) stands
+    in its place: what was heard before, at ``level_db``, dB relative to full scale. ``seed``, ``photo``
+    (``[H, W, 3]`` uint8 of the size of the generator's pictures) and ``latent`` (``[L, D]`` float32): one is not None.
+    Digests are SHA-256 in hex of the source files' bytes, empty where there is no file. ``alignment_note``: why a photo
+    is not aligned as the generator's pictures are; empty where it is, or need not be.
     """
 
     id: str
@@ -72,6 +73,8 @@ class PreparedEdit:
     latent: NDArray[np.float32] | None = None
     source_sha256: str = ""
     alignment_note: str = ""
+    embedding: NDArray[np.float32] | None = None
+    level_db: float = 0.0
 
     def to_row(self) -> Row:
         """Return the flat columns ``prepared_*``."""
@@ -87,6 +90,8 @@ class PreparedEdit:
             "prepared_latent_layers": 0 if self.latent is None else self.latent.shape[0],
             "prepared_source_sha256": self.source_sha256,
             "prepared_alignment_note": self.alignment_note,
+            "prepared_embedding": b"" if self.embedding is None else self.embedding.astype("<f4").tobytes(),
+            "prepared_level_db": self.level_db,
         }
 
     @classmethod
@@ -94,6 +99,7 @@ class PreparedEdit:
         """Return what `to_row` flattened."""
         photo = np.frombuffer(row["prepared_photo"], np.uint8)
         latent = np.frombuffer(row["prepared_latent"], "<f4")
+        embedding = np.frombuffer(row["prepared_embedding"], "<f4")
         return cls(
             id=row["id"],
             settings=EditSettings.model_validate_json(row["prepared_settings"]),
@@ -104,6 +110,8 @@ class PreparedEdit:
             latent=latent.reshape(int(row["prepared_latent_layers"]), -1) if len(latent) else None,
             source_sha256=row["prepared_source_sha256"],
             alignment_note=row["prepared_alignment_note"],
+            embedding=embedding if len(embedding) else None,
+            level_db=row["prepared_level_db"],
         )
 
 

@@ -9,11 +9,12 @@ from soundguide import __version__
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidCheckpoint, InvalidConfig, InvalidEdit, SourceNotFound
 from soundguide.model_facts import ModelFacts, read_model_facts
-from soundguide.records import EditRequest, EditResult, ManipulatedEdit, PreparedEdit
+from soundguide.records import EditRequest, EditResult, ManipulatedEdit, PreparedEdit, Row
 from soundguide.run_folder import Facts, RunFolder
+from soundguide.songs import music_run
 from soundguide.stages import EditPreparer, SourceLimits
 from soundguide.storage import Storage, StorageConfig
-from soundguide.tables import result_from_row
+from soundguide.tables import RESULT_SCHEMA, result_from_row
 
 logger = logging.getLogger(__name__)
 
@@ -34,7 +35,11 @@ def replay(run: str, id: str, *, storage: Storage = Storage(), device: str = "")
     record = folder.read_record()
     if record is None:
         raise InvalidConfig(f"{folder.uri} holds no run.json. Name the output folder of a bulk run")
-    result = _read_result(folder, id)
+    is_music = music_run.is_music(record)
+    if is_music:
+        folder = music_run.as_music(folder)
+    row = _read_row(folder, id)
+    result = result_from_row({name: row[name] for name in RESULT_SCHEMA.names})
     models = ManipulatorConfig.model_validate(record["config"]["manipulator"])
     facts = _as_aligned(read_model_facts(models), record, models)
     _check_models(result, facts, models)
@@ -42,7 +47,16 @@ def replay(run: str, id: str, *, storage: Storage = Storage(), device: str = "")
         logger.warning(
             "%s was made by version %s, this is %s: expect small differences", id, result.version, __version__
         )
-    edit = _prepare_again(result, facts, record)
+    preparer = EditPreparer(
+        facts,
+        storage=Storage(StorageConfig.model_validate(record["config"]["storage"])),
+        limits=SourceLimits.model_validate(record["config"]["limits"]),
+    )
+    if is_music:
+        edit = music_run.prepare_again(folder, record, row, preparer)
+    else:
+        edit = _prepare_again(result, preparer)
+    _check_same(result, edit)
 
     from soundguide.manipulator import Manipulator  # loads torch: not before the checks
 
@@ -52,16 +66,16 @@ def replay(run: str, id: str, *, storage: Storage = Storage(), device: str = "")
     return asyncio.run(manipulator.edit(edit))
 
 
-def _read_result(folder: RunFolder, id: str) -> EditResult:
+def _read_row(folder: RunFolder, id: str) -> Row:
     rows = folder.read_results(ids=[id]).to_pylist()
     if not rows:
         near = difflib.get_close_matches(id, folder.read_results(["id"])["id"].to_pylist()[:100_000], n=3)
         hint = f"did you mean {' or '.join(map(repr, near))}" if near else "look into results/*.parquet for the ids"
         raise InvalidEdit(f"{folder.uri} has no row {id!r}; {hint}")
-    result = result_from_row(rows[0])
-    if result.status != "ok":
-        raise InvalidEdit(f"the row {id!r} has no picture to make again, its error was: {result.error}")
-    return result
+    row: Row = rows[0]
+    if row["status"] != "ok":
+        raise InvalidEdit(f"the row {id!r} has no picture to make again, its error was: {row['error']}")
+    return row
 
 
 def _check_models(result: EditResult, facts: ModelFacts, models: ManipulatorConfig) -> None:
@@ -93,15 +107,13 @@ def _as_aligned(facts: ModelFacts, record: Facts, models: ManipulatorConfig) -> 
     return facts
 
 
-def _prepare_again(result: EditResult, facts: ModelFacts, record: Facts) -> PreparedEdit:
+def _prepare_again(result: EditResult, preparer: EditPreparer) -> PreparedEdit:
     assert result.settings is not None, "a row that went well has settings"
-    preparer = EditPreparer(
-        facts,
-        storage=Storage(StorageConfig.model_validate(record["config"]["storage"])),
-        limits=SourceLimits.model_validate(record["config"]["limits"]),
-    )
     names = ("id", "audio", "image", "seed", "latent", "settings")
-    edit = preparer.fetch(EditRequest(**{name: getattr(result, name) for name in names}))
+    return preparer.fetch(EditRequest(**{name: getattr(result, name) for name in names}))
+
+
+def _check_same(result: EditResult, edit: PreparedEdit) -> None:
     for uri, before, now in (
         (result.audio, result.sound_sha256, edit.sound_sha256),
         (result.image or result.latent, result.source_sha256, edit.source_sha256),
@@ -111,4 +123,3 @@ def _prepare_again(result: EditResult, facts: ModelFacts, record: Facts) -> Prep
                 f"{uri} is not the file of the run any more: its SHA-256 is {now[:12]}, it was {before[:12]}. "
                 "Put the run's file back in its place"
             )
-    return edit

@@ -62,6 +62,20 @@ class Tally:
         self.kinds += other.kinds
         self.examples = other.examples | self.examples
 
+    def add_rows(self, rows: pa.Table) -> None:
+        """Count rows too (``id``, ``status``, ``error``, ``error_kind``)."""
+        # without threads, for only then is there a first
+        groups = rows.group_by(["status", "error_kind"], use_threads=False).aggregate(
+            [([], "count_all"), ("id", "first"), ("error", "first")]
+        )
+        for group in groups.to_pylist():
+            status, count = str(group["status"]), int(group["count_all"])
+            self.statuses[status] += count
+            if status != "ok":
+                kind = group["error_kind"] or status
+                self.kinds[kind] += count
+                self.examples.setdefault(kind, (str(group["id_first"]), str(group["error_first"])[:_MAX_EXAMPLE]))
+
 
 @dataclass(frozen=True, slots=True)
 class Block:
@@ -130,19 +144,5 @@ def _tally_file(filesystem: Any, path: str) -> Tally:
     tally = Tally()
     with filesystem.open_input_file(path) as source, pq.ParquetFile(source) as file:
         for batch in file.iter_batches(_ROWS_AT_ONCE, columns=list(_COLUMNS), use_threads=False):
-            _add_batch(tally, pa.Table.from_batches([batch]))
+            tally.add_rows(pa.Table.from_batches([batch]))
     return tally
-
-
-def _add_batch(tally: Tally, rows: pa.Table) -> None:
-    # without threads, for only then is there a first
-    groups = rows.group_by(["status", "error_kind"], use_threads=False).aggregate(
-        [([], "count_all"), ("id", "first"), ("error", "first")]
-    )
-    for group in groups.to_pylist():
-        status, count = str(group["status"]), int(group["count_all"])
-        tally.statuses[status] += count
-        if status != "ok":
-            kind = group["error_kind"] or status
-            tally.kinds[kind] += count
-            tally.examples.setdefault(kind, (str(group["id_first"]), str(group["error_first"])[:_MAX_EXAMPLE]))

@@ -3,7 +3,7 @@
 import hashlib
 import json
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -35,19 +35,28 @@ _HOW = {"device", "num_slots", "num_threads", "cache_mb"}
 _WHERE = {"generator", "image_text", "audio", "identity", "inverter"}
 _NUM_SHOWN = 8
 _NUM_READERS = 8  # an object store answers slowly, but many at once
+_NUM_AHEAD = 4 * _NUM_READERS
 _OVERVIEW = ("id", "status", "error", "error_kind", "similarity_before", "similarity_after", "version")
 MAX_SHOWN = 200  # rows in index.html
 
 Facts = dict[str, Any]
 """What a run says about itself, as JSON holds it."""
 
+Keep = Callable[[pa.Table], pa.ChunkedArray]
+"""From a table of ``id`` and ``status`` to whether each row is wanted."""
+
 
 @dataclass(frozen=True, slots=True)
 class RunFolder:
-    """The folder `uri`: ``run.json``, ``results/*.parquet``, the pictures, and in ``_run`` what resuming needs."""
+    """The folder `uri`: ``run.json``, ``results/*.parquet``, the pictures, and in ``_run`` what resuming needs.
+
+    ``schema``: of its results; ``manifest_name``: of the file that keeps its manifest.
+    """
 
     uri: str
     storage: Storage = Storage()
+    schema: pa.Schema = RESULT_SCHEMA
+    manifest_name: str = "manifest.parquet"
 
     @property
     def results_uri(self) -> str:
@@ -57,7 +66,7 @@ class RunFolder:
     @property
     def manifest_uri(self) -> str:
         """The manifest as it was normalised, Parquet."""
-        return join_uri(self.uri, "_run", "manifest.parquet")
+        return join_uri(self.uri, "_run", self.manifest_name)
 
     @property
     def attempts_uri(self) -> str:
@@ -137,21 +146,30 @@ class RunFolder:
 
     def read_results(self, columns: list[str] | None = None, *, ids: list[str] | None = None) -> pa.Table:
         """Return the results so far, or those of `ids`, in no particular order."""
-        schema = RESULT_SCHEMA if columns is None else pa.schema([RESULT_SCHEMA.field(name) for name in columns])
+        schema = self.schema if columns is None else pa.schema([self.schema.field(name) for name in columns])
         wanted = None if ids is None else pa.array(ids, pa.string())
+        keep: Keep | None = None if wanted is None else lambda rows: pc.is_in(rows["id"], value_set=wanted)
+        return pa.concat_tables([schema.empty_table(), *self.scan_results(schema, keep)]).combine_chunks()
+
+    def scan_results(self, schema: pa.Schema, keep: Keep | None = None) -> Iterator[pa.Table]:
+        """Yield the columns of `schema` of the results so far, file by file, only of rows that `keep` chooses.
+
+        ``keep`` sees ``id`` and ``status``. Memory holds a few files.
+        """
         filesystem, _ = self.storage.arrow_filesystem(self.results_uri)
         paths = self._parquet_paths(self.results_uri)
+        read = partial(_read_rows, filesystem, schema=schema, keep=keep)
         with ThreadPoolExecutor(_NUM_READERS) as pool:
-            tables = pool.map(partial(_read_rows, filesystem, schema=schema, ids=wanted), paths)
-            return pa.concat_tables([schema.empty_table(), *tables]).combine_chunks()
+            for first in range(0, len(paths), _NUM_AHEAD):  # or all files would be read before the first is used
+                yield from pool.map(read, paths[first : first + _NUM_AHEAD])
 
-    def reconcile(self, manifest: pa.Table) -> pa.Table:
+    def reconcile(self, manifest: pa.Table, columns: tuple[str, ...] = _OVERVIEW) -> pa.Table:
         """Return a few columns of every row's result, in the manifest's order.
 
         Raises:
             OutputConflict: a row has no result, or two, or one is of no row.
         """
-        results = self.read_results(list(_OVERVIEW))
+        results = self.read_results(list(columns))
         missing = pc.invert(pc.is_in(manifest["id"], value_set=results["id"].combine_chunks()))
         if results.num_rows != manifest.num_rows or pc.any(missing).as_py():
             raise OutputConflict(
@@ -166,8 +184,8 @@ class RunFolder:
         Their ids are kept until both the results and the finished ids are without them: whatever stops this in the
         middle, `claim` goes on with it.
         """
-        results = self.read_results(["id", "status"])
-        failed = results.filter(pc.not_equal(results["status"], "ok"))["id"].to_pylist()
+        found = self.scan_results(pa.schema([self.schema.field("id")]), lambda rows: pc.not_equal(rows["status"], "ok"))
+        failed = [id for table in found for id in table["id"].to_pylist()]
         if failed:
             journal = {"config_hash": config_hash, "ids": failed}
             self.storage.write_bytes(self._forgetting_uri, json.dumps(journal).encode())
@@ -231,10 +249,10 @@ class RunFolder:
         return pq.read_table(pa.BufferReader(self.storage.read_bytes(self.manifest_uri)))
 
 
-def _read_rows(filesystem: Any, path: str, *, schema: pa.Schema, ids: pa.Array | None) -> pa.Table:
+def _read_rows(filesystem: Any, path: str, *, schema: pa.Schema, keep: Keep | None) -> pa.Table:
     """Return the rows of a file; one by one, since a dataset of Arrow keeps what it knows of each file to its end."""
     with filesystem.open_input_file(path) as source, pq.ParquetFile(source) as file:
-        found = None if ids is None else pc.is_in(file.read(["id"], use_threads=False)["id"], value_set=ids)
+        found = None if keep is None else keep(file.read(["id", "status"], use_threads=False))
         if found is not None and not pc.any(found).as_py():
             return schema.empty_table()
         rows = with_schema(file.read(schema.names, use_threads=False), schema)

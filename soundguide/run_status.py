@@ -23,12 +23,13 @@ from soundguide.training_status import LOG_FILE, TrainingStatus, read_training
 from soundguide.validation import describe
 
 State = Literal["running", "complete", "broken"]
-Job = Literal["bulk_manipulate", "prepare_clips", "pretrain_encoder"]
+Job = Literal["bulk_manipulate", "music_style", "prepare_clips", "pretrain_encoder"]
 
 _RECENT_SECONDS = 600.0  # lately is so long, or as long as the last blocks took
 _RECENT_BLOCKS = 8
-# By what only the identity of this job's runs has.
-_JOBS: dict[str, Job] = {"edit": "bulk_manipulate", "clip": "prepare_clips", "training": "pretrain_encoder"}
+# By what only the identity of this job's runs has; those of music have settings of edits too.
+_JOBS: dict[str, Job] = {"clip": "prepare_clips", "training": "pretrain_encoder"}
+_EDITING_JOBS: dict[str, Job] = {"music": "music_style", "edit": "bulk_manipulate"}
 
 
 class Holder(Frozen):
@@ -115,6 +116,7 @@ def read_status(folder: RunFolder, counter: ResultCounter | None = None) -> RunS
 def _begin(folder: RunFolder, record: _Record, holder: Holder | None, *, at_work: bool) -> RunStatus:
     """Return what lock and record say."""
     jobs = [job for name, job in _JOBS.items() if name in record.identity]
+    jobs += [job for name, job in _EDITING_JOBS.items() if name in record.identity][:1]
     if len(jobs) != 1:
         raise InvalidConfig(
             f"{join_uri(folder.uri, 'run.json')} is of no job that this version knows; its identity has "

@@ -103,7 +103,7 @@ def make_card(row: Row, media: Media, *, scale: Scale, common: Mapping[str, Any]
         origin=_origin(row),
         sound_name=base_name(row["audio"]),
         media=media,
-        heard=_heard(row["label_names"], row["label_probabilities"]),
+        heard=heard_labels(row["label_names"], row["label_probabilities"]),
         before=decimal(before, 3),
         after=decimal(after, 3),
         gain_text=NOTHING if gain is None else f"{gain:+.3f}".replace("-", "\N{MINUS SIGN}"),
@@ -184,7 +184,8 @@ def _origin(row: Row) -> str:
     return "" if row["seed"] is None else f"seed {row['seed']}"
 
 
-def _heard(names: Sequence[str] | None, probabilities: Sequence[float] | None) -> tuple[Heard, ...]:
+def heard_labels(names: Sequence[str] | None, probabilities: Sequence[float] | None) -> tuple[Heard, ...]:
+    """Return the three likeliest labels of a sound, worded."""
     top = list(zip(names or (), probabilities or (), strict=False))[:3]
     return tuple(
         Heard(name, "<1" if p < 0.005 else f"{100 * p:.0f}", round(100 * min(max(p, 0.0), 1.0), 1)) for name, p in top

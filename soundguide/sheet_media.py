@@ -4,6 +4,7 @@ import base64
 import io
 import logging
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cache
 
@@ -12,8 +13,8 @@ import numpy.typing as npt
 from markupsafe import Markup
 from PIL import Image
 
-from soundguide.audio.decode import iter_audio
-from soundguide.errors import InvalidEdit
+from soundguide.audio.decode import AudioLimits, iter_audio
+from soundguide.errors import InvalidAudio, InvalidEdit
 from soundguide.images import decode_to_size
 from soundguide.storage import Storage
 
@@ -69,13 +70,22 @@ def embed_picture(uri: str, *, storage: Storage, max_bytes: int) -> Picture | No
         return None
 
 
-def embed_sound(uri: str, *, storage: Storage, max_seconds: float = CLIP_SECONDS) -> Sound | None:
-    """Read the first `max_seconds` of the sound at `uri`; None, with a warning in the log, where it cannot be read."""
+def embed_sound(
+    uri: str,
+    *,
+    storage: Storage,
+    max_seconds: float = CLIP_SECONDS,
+    start_seconds: float = 0.0,
+    limits: AudioLimits = AudioLimits(),  # noqa: B008 - frozen
+) -> Sound | None:
+    """Read `max_seconds` of the sound at `uri`, from `start_seconds` on, in constant memory.
+
+    None, with a warning in the log, where it cannot be read.
+    """
     try:
         with storage.open(uri) as file:
-            blocks = iter_audio(file, sample_rate=RATE_HZ, block_seconds=max_seconds)
-            waveform = next(blocks)
-            cut = next(blocks, None) is not None
+            blocks = iter_audio(file, sample_rate=RATE_HZ, block_seconds=max_seconds, limits=limits)
+            waveform, cut = _excerpt(blocks, round(start_seconds * RATE_HZ), round(max_seconds * RATE_HZ))
     except InvalidEdit as exc:
         logger.warning("a sound is missing from the contact sheet: %s", exc)
         return None
@@ -85,6 +95,24 @@ def embed_sound(uri: str, *, storage: Storage, max_seconds: float = CLIP_SECONDS
         seconds=waveform.size / RATE_HZ,
         cut=cut,
     )
+
+
+def _excerpt(
+    blocks: Iterable[npt.NDArray[np.float32]], start: int, num_samples: int
+) -> tuple[npt.NDArray[np.float32], bool]:
+    """Return samples ``[T]`` from ``start`` on, ``num_samples`` at most, and whether the sound goes on after them."""
+    parts: list[npt.NDArray[np.float32]] = []
+    position = 0
+    for block in blocks:
+        part = block[max(0, start - position) : max(0, start + num_samples - position)]
+        if part.size:
+            parts.append(part)
+        position += block.size
+        if position > start + num_samples:
+            return np.concatenate(parts), True
+    if not parts:
+        raise InvalidAudio(f"the sound ends before {start / RATE_HZ:g} s; it was longer when it was heard")
+    return np.concatenate(parts), False
 
 
 def data_uri(media_type: str, data: bytes) -> Markup:

@@ -166,8 +166,11 @@ class EditFinisher:
     storage: Storage = Storage()
     on_written: Callable[[int], None] | None = None
 
-    def finish(self, row: Row) -> EditResult:
-        """Write picture, source and code of a row of `tables.MANIPULATED_SCHEMA`, and return its result."""
+    def finish(self, row: Row, also: Row | None = None) -> EditResult:
+        """Write picture, source and code of a row of `tables.MANIPULATED_SCHEMA`, and return its result.
+
+        ``also``: what the files' provenance says beside the result.
+        """
         result = self._describe(row)
         if row["error"]:
             return result
@@ -179,7 +182,7 @@ class EditFinisher:
             "source_image": f"sources/{name}.png",
             "edited_latent": f"latents/{name}.safetensors",
         }
-        metadata = {"soundguide": provenance(result)}
+        metadata = {"soundguide": provenance(result, also)}
         files = (
             encode_png(edit.image, metadata=metadata),
             encode_png(edit.source, metadata=metadata),
@@ -215,10 +218,11 @@ class EditFinisher:
         )
 
 
-def provenance(result: EditResult) -> str:
-    """Return as JSON what an edit was made from: sources, settings, digests, version, threads."""
+def provenance(result: EditResult, also: Row | None = None) -> str:
+    """Return as JSON what an edit was made from: sources, settings, digests, version, threads, and ``also``."""
     names = {"id", "audio", "image", "seed", "latent", "settings", "sound_sha256", "source_sha256", "models", "version"}
-    return json.dumps(result.model_dump(mode="json", include={*names, "threads"}), sort_keys=True)
+    made_from = result.model_dump(mode="json", include={*names, "threads"})
+    return json.dumps(made_from | (also or {}), sort_keys=True)
 
 
 def _given(row: Row) -> Row:

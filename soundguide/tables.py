@@ -48,6 +48,8 @@ PREPARED_SCHEMA = pa.schema(
         ("prepared_latent_layers", pa.int64()),
         ("prepared_source_sha256", pa.string()),
         ("prepared_alignment_note", pa.string()),
+        ("prepared_embedding", pa.large_binary()),
+        ("prepared_level_db", pa.float64()),
     ]
 )
 """What `PreparedEdit.to_row` gives, with the carried columns."""

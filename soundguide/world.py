@@ -197,6 +197,13 @@ class World:
         return self.generator.map(z.to(self.device))[:, 0].std(0)
 
 
+def load_listening(config: ManipulatorConfig, storage: Storage = Storage()) -> tuple[AudioEncoder, torch.device]:  # noqa: B008 - immutable
+    """Return the sound encoder alone, and its device, as `World` loads them; raises as it does."""
+    device = torch.device(device_name(config.device))
+    loaded = load_model(resolve_model(config.audio, "audio", storage), device=device)
+    return _expect(AUDIO_ENCODERS, loaded, "audio"), device
+
+
 def seeded_z(seed: int, z_dim: int) -> Tensor:
     """Return the latent ``[1, z_dim]`` of a seed, drawn on the CPU: the same picture on every machine."""
     # torch's generator reads 32 bits of its seed: seeds that agree in those alone must not give one picture

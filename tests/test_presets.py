@@ -166,7 +166,7 @@ def test_presets_are_listed_with_what_they_lack(empty_home: Path) -> None:
 
 
 def bulk_config(*flags: str) -> BulkConfig:
-    return bulk_manipulate._place(load_config(BulkConfig, ["--manifest", "m.csv", "--output", "/o", *flags]))
+    return load_config(BulkConfig, ["--manifest", "m.csv", "--output", "/o", *flags]).placed()
 
 
 def test_a_run_with_a_preset_is_the_run_with_its_settings_as_flags(small: str) -> None:

@@ -85,14 +85,24 @@ class PooledEmbedding:
         Raises:
             InvalidAudio: nothing was added, all weights are zero, or the embeddings cancel each other.
         """
-        norm = 0.0 if self._sum is None else float(torch.linalg.vector_norm(self._sum))
-        # 1e-6 of the longest possible sum is the rounding error of float32 embeddings, not a direction.
-        if self._sum is None or not norm > 1e-6 * self._total_weight:
+        found = self.direction()
+        if found is None:
             raise InvalidAudio(
-                f"the windows of this sound have no direction in common: their sum has norm {norm:.1e} of "
+                f"the windows of this sound have no direction in common: their sum has norm {self._norm:.1e} of "
                 f"{self._total_weight:.1e}. They are silent or cancel each other; give a sound with clear content"
             )
-        return (self._sum / norm).to(self._dtype)
+        return found
+
+    def direction(self) -> Tensor | None:
+        """Return what `result` does, None where that raises."""
+        # 1e-6 of the longest possible sum is the rounding error of float32 embeddings, not a direction.
+        if self._sum is None or not self._norm > 1e-6 * self._total_weight:
+            return None
+        return (self._sum / self._norm).to(self._dtype)
+
+    @property
+    def _norm(self) -> float:
+        return 0.0 if self._sum is None else float(torch.linalg.vector_norm(self._sum))
 
 
 def pool_embeddings(embeddings: Tensor, weights: Tensor | None = None) -> Tensor:

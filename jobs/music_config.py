@@ -1,0 +1,78 @@
+"""The configuration of a music run, and what meets in it."""
+
+from dataclasses import dataclass
+from typing import Annotated, Self
+
+import pyarrow as pa
+import pyarrow.compute as pc
+from pydantic import Field, model_validator
+
+from edit_job import EditJobConfig
+from soundguide.manifest import read_manifest
+from soundguide.songs.folders import list_pictures, list_seeds, list_songs
+from soundguide.songs.music_run import MusicSettings, SongLimits
+from soundguide.songs.pooling import Pooling
+from soundguide.storage import Storage
+
+
+class MusicConfig(EditJobConfig):
+    songs: Annotated[str, Field(description="Folder of songs; with --images or --seeds, each meets all of them.")] = ""
+    images: Annotated[str, Field(description="Folder of photos.")] = ""
+    seeds: Annotated[
+        tuple[int, ...], Field(description="Seeds of pictures that the generator draws, commas between.")
+    ] = ()
+    pairs: Annotated[str, Field(description="In place of folders: a manifest as the bulk job takes it.")] = ""
+    segment_seconds: Annotated[
+        float, Field(ge=1, le=600, description="Length of the segments of a song, seconds; the paper's is 10.")
+    ] = 10.0
+    per_segment: Annotated[bool, Field(description="A still for each segment, not one for the whole song.")] = False
+    pooling: Annotated[
+        Pooling, Field(description="How segments become one still's target (docs/music.md compares them).")
+    ] = "mean"
+    limits: Annotated[SongLimits, Field(description="What one row's files may cost.")] = SongLimits()
+
+    @model_validator(mode="after")
+    def _check_sources(self) -> Self:
+        given = [name for name in ("songs", "images", "seeds", "pairs") if getattr(self, name)]
+        if given not in (["songs", "images"], ["songs", "seeds"], ["pairs"]):
+            raise ValueError(
+                f"give songs with one of images and seeds, or pairs alone; got {' and '.join(given) or 'none of them'}"
+            )
+        return self
+
+    @property
+    def music(self) -> MusicSettings:
+        """How songs guide edits."""
+        return MusicSettings(
+            meeting="pairs" if self.pairs else "all",
+            segment_seconds=self.segment_seconds,
+            per_segment=self.per_segment,
+            pooling=self.pooling,
+        )
+
+
+@dataclass(frozen=True)
+class Sources:
+    """What meets: ``groups`` are songs, or the rows of a manifest, which name their own pictures."""
+
+    groups: pa.Table
+    pictures: pa.Table | None
+
+    @property
+    def manifest(self) -> pa.Table:
+        """What is kept of them in the output folder, beside the songs."""
+        return self.groups if self.pictures is None else self.pictures
+
+    @property
+    def songs(self) -> pa.Table:
+        """The songs, each once, their URIs as ids."""
+        uris = pc.unique(self.groups["audio"])
+        return pa.table({"id": uris.filter(pc.not_equal(uris, ""))})
+
+
+def read_sources(config: MusicConfig, storage: Storage) -> Sources:
+    """Read what there is to edit, and by what. Raises InvalidManifest or InvalidConfig where there is nothing."""
+    if config.pairs:
+        return Sources(read_manifest(config.pairs, storage), None)
+    pictures = list_pictures(config.images, storage) if config.images else list_seeds(config.seeds)
+    return Sources(list_songs(config.songs, storage), pictures)

@@ -1,0 +1,1 @@
+"""Songs: long sounds, heard once in segments, whose embeddings then guide any number of edits."""
