@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from typer.models import OptionInfo
 
     from soundguide.film.make import Film
-    from soundguide.records import PreparedEdit
 
 _PANEL = "Film"
 _EPILOG = examples(
@@ -62,9 +61,12 @@ def _film_option(name: str) -> OptionInfo:
 
 
 def film(
-    song: Annotated[str, typer.Argument(show_default=False, help="Sound file of any length, s3:// URI, or - for stdin.")],
+    song: Annotated[
+        str, typer.Argument(show_default=False, help="Sound file of any length, s3:// URI, or - for stdin.")
+    ],
     output: Annotated[
-        Path, typer.Option("--output", "-o", metavar="OUT.mp4", help="Where the film is written: .mp4, .mov, .mkv, .webm.")
+        Path,
+        typer.Option("--output", "-o", metavar="OUT.mp4", help="Where the film is written: .mp4, .mov, .mkv, .webm."),
     ],
     image: Annotated[str, typer.Option(metavar="PHOTO", help="Film this photo.")] = "",
     seed: Annotated[
@@ -72,7 +74,9 @@ def film(
     ] = None,
     latent: Annotated[str, typer.Option(metavar="FILE", help="Film the picture of this code (an edit's).")] = "",
     strip: Annotated[bool, typer.Option(help="Write a frame of every second on one page, OUT-strip.png.")] = True,
-    keep: Annotated[bool, typer.Option("--keep", help="Keep the key codes, in OUT.mp4.film, for another film.")] = False,
+    keep: Annotated[
+        bool, typer.Option("--keep", help="Keep the key codes, in OUT.mp4.film, for another film.")
+    ] = False,
     react: Annotated[float | None, _film_option("react")] = None,
     semantic: Annotated[float | None, _film_option("semantic")] = None,
     fps: Annotated[int | None, _film_option("fps")] = None,

@@ -29,7 +29,6 @@ class _Bars:
     def __init__(self, progress: Progress, manipulator: Manipulator, settings: FilmSettings) -> None:
         self._progress, self._manipulator, self._settings = progress, manipulator, settings
         self._task: TaskID | None = None
-        self._parts_before = 0
         self.num_keys = 0
 
     def start(self, phase: str, total: int) -> None:

@@ -61,9 +61,9 @@ def enlargement(height: int, width: int, *, size: int) -> int:
 class FilmWriter:
     """Writes one film to ``path``, in the format of its suffix; a context manager.
 
-    ``height``, ``width``: of the pictures that come, which are enlarged by ``factor``, bicubically. ``song``: a seekable
-    sound file whose sound the film gets, as many channels as two; it is read as the pictures go on, so that memory
-    does not grow. ``comment`` is written into the file. Leaving the context by an error leaves a file that is no film.
+    ``height``, ``width``: of the pictures that come, which are enlarged by ``factor``, bicubically. ``song``: a
+    seekable sound file whose sound the film gets in stereo; it is read as the pictures go on, so that memory does not
+    grow. ``comment`` is written into the file. Leaving the context by an error leaves a file that is no film.
     """
 
     def __init__(

@@ -35,23 +35,23 @@ class Watcher(Protocol):
     """Who is told how a film comes on."""
 
     def start(self, phase: str, total: int) -> None:
-        """A phase begins that has so many parts; 0: nobody knows yet."""
+        """Tell that a phase begins that has so many parts; 0: nobody knows yet."""
         ...
 
     def heard(self, segment: Segment) -> None:
-        """A segment was heard."""
+        """Tell of a segment that was heard."""
         ...
 
     def searching(self, progress: Progress) -> None:
-        """A search, of the photo's code or of a key code, has taken some steps."""
+        """Tell how far a search is, of the photo's code or of a key code."""
         ...
 
     def found(self, key: Key) -> None:
-        """A key code is there."""
+        """Tell that a key code is there."""
         ...
 
     def drawn(self, first: int, frames: Frames) -> None:
-        """Frames ``[B, H, W, 3]`` are drawn, the first of which is number ``first``."""
+        """Tell of drawn frames ``[B, H, W, 3]``, the first of which is number ``first``."""
         ...
 
 

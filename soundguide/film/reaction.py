@@ -32,9 +32,9 @@ _BEAT_SECONDS, _BEAT_MARGIN = 60.0, 10.0  # the beat is tracked in parts that ov
 
 @dataclass(frozen=True, slots=True)
 class Envelopes:
-    """How a song goes, `ENVELOPE_HZ` values a second: ``level_db`` ``[N]`` (RMS), ``flux`` ``[N]`` (onset strength, dB).
+    """How a song goes, `ENVELOPE_HZ` values a second; an hour takes a megabyte.
 
-    ``beats``: seconds. An hour takes a megabyte.
+    ``level_db`` ``[N]``: RMS; ``flux`` ``[N]``: onset strength, dB; ``beats``: seconds.
     """
 
     level_db: NDArray[np.float32]
@@ -105,7 +105,6 @@ def drive_of(envelopes: Envelopes, *, num_frames: int, fps: int) -> Curve:
     ahead = ATTACK_SECONDS / 2
     first = ((np.arange(num_frames) / fps + ahead) * ENVELOPE_HZ).astype(int).clip(max=len(wanted) - 1)
     peaks = np.maximum.reduceat(wanted, first)
-    peaks[first == len(wanted) - 1] = wanted[-1]
     rise, fall = largest_step(fps), _share(fps, RELEASE_SECONDS)
     smooth, value = np.empty(num_frames), 0.0
     for frame, peak in enumerate(peaks.tolist()):

@@ -81,4 +81,3 @@ def at_one_level(segments: Iterable[Segment]) -> list[Segment]:
 def _at_level(segment: Segment, level: float) -> Segment:
     heard = None if segment.heard is None else Heard(segment.heard.embedding, level)
     return Segment(segment.index, segment.start, segment.seconds, heard)
-

@@ -29,19 +29,20 @@ def change_of_style(
 
     It is played in phrases that swell and fade, as music is. Raises `InvalidSettings` as `synthesise`.
     """
+    num, faded = round(seconds * SAMPLE_RATE_HZ), round(CROSSFADE_SECONDS * SAMPLE_RATE_HZ)
+    gain_db = phrases_db(num, rng)
     half = seconds / 2 + CROSSFADE_SECONDS / 2
     parts = [
         synthesise(style, seconds=half, intensity=INTENSITY, rng=rng, ranges=ranges).astype(np.float64)
         for style in (first, second)
     ]
-    num, faded = round(seconds * SAMPLE_RATE_HZ), round(CROSSFADE_SECONDS * SAMPLE_RATE_HZ)
     fade = np.sin(np.linspace(0, np.pi / 2, faded))  # of equal power
     parts[0][-faded:] *= fade[::-1]
     parts[1][:faded] *= fade
     piece = np.zeros(num)
     piece[: len(parts[0])] += parts[0][:num]
     piece[num - len(parts[1]) :] += parts[1]
-    played: NDArray[np.float32] = (piece * 10 ** (phrases_db(num, rng) / 20)).astype(np.float32)
+    played: NDArray[np.float32] = (piece * 10 ** (gain_db / 20)).astype(np.float32)
     return played
 
 
