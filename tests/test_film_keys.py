@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 import subprocess
 import sys
@@ -45,11 +46,15 @@ def source_of(manipulator: Manipulator, seed: int = 7) -> np.ndarray:
 
 
 class Counter(Unwatched):
-    """Counts the steps of searches, and keeps what was found."""
+    """Counts the steps of searches, and keeps the phases and what was found."""
 
     def __init__(self) -> None:
         self.steps: dict[str, int] = {}
+        self.phases: list[str] = []
         self.keys: list[Key] = []
+
+    def start(self, phase: str, total: int) -> None:
+        self.phases.append(phase)
 
     def searching(self, progress: Progress) -> None:
         self.steps[progress.phase] = self.steps.get(progress.phase, 0) + 1
@@ -162,9 +167,7 @@ film(Manipulator(config.model_copy(update={{"num_slots": 1}})), __import__("path
      watcher=Kill())
 """
     root = Path(__file__).parents[1]
-    killed = subprocess.run(
-        [sys.executable, "-c", program], cwd=tmp_path, env={"PYTHONPATH": str(root), "OMP_NUM_THREADS": "1"}
-    )
+    killed = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(root)})
     assert killed.returncode == -signal.SIGKILL
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4.film"]
     single = Manipulator(tiny_models.model_copy(update={"num_slots": 1}))
@@ -231,4 +234,4 @@ def test_the_photo_s_code_is_found_once(single: Manipulator, photo: np.ndarray, 
     with pytest.raises(Stopped):
         film(single, tmp_path / "a.mp4", SEVEN_SECONDS, edit=edit, watcher=StopAfter(1))
     film(single, tmp_path / "a.mp4", SEVEN_SECONDS, edit=edit, watcher=counter)
-    assert "invert" not in counter.steps
+    assert "finding the photo" not in counter.phases and "key codes" in counter.phases

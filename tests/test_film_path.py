@@ -42,7 +42,7 @@ def test_a_few_knots_around_give_what_all_of_them_give() -> None:
 
 def test_a_path_has_no_jerk_at_its_knots() -> None:
     path = CodePath([0.0, 1.0, 2.0, 3.0], codes(4))
-    step = 1e-3
+    step = 2e-4
     for knot in (1.0, 2.0):
         before, at, after = path.at(np.array([knot - step, knot, knot + step]))
         np.testing.assert_allclose((at - before) / step, (after - at) / step, atol=0.05)

@@ -17,6 +17,7 @@ from soundguide.errors import InvalidAudio, InvalidConfig
 
 if TYPE_CHECKING:
     from av.audio.stream import AudioStream
+    from av.container import InputContainer
     from av.packet import Packet
 
 SOUND_HZ = 48_000
@@ -62,8 +63,8 @@ class FilmWriter:
     """Writes one film to ``path``, in the format of its suffix; a context manager.
 
     ``height``, ``width``: of the pictures that come, which are enlarged by ``factor``, bicubically. ``song``: a
-    seekable sound file whose sound the film gets in stereo; it is read as the pictures go on, so that memory does not
-    grow. ``comment`` is written into the file. Leaving the context by an error leaves a file that is no film.
+    seekable sound file whose sound the film gets, in two channels at most; it is read as the pictures go on, so that
+    memory does not grow. ``comment`` is written into the file. Leaving the context by an error leaves a file that is no film.
     """
 
     def __init__(
@@ -84,9 +85,12 @@ class FilmWriter:
         codec = self._pictures.codec_context
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
         codec.color_range = _LIMITED
-        self._sound = self._file.add_stream(sound, rate=SOUND_HZ, layout="stereo")
+        self._song = _open_song(song)
+        # FFmpeg makes one channel softer when it spreads it over two
+        layout = "mono" if self._song.streams.audio[0].codec_context.channels == 1 else "stereo"
+        self._sound = self._file.add_stream(sound, rate=SOUND_HZ, layout=layout)
         self._sound.bit_rate = _SOUND_BITS
-        self._packets = _sound_packets(song, self._sound)
+        self._packets = _sound_packets(self._song, self._sound, layout)
         self._heard_until = 0.0
 
     def write(self, pictures: NDArray[np.uint8]) -> None:
@@ -130,28 +134,41 @@ class FilmWriter:
                 self._add_sound(until=float("inf"))
         finally:
             self._packets.close()
+            self._song.close()
             self._file.close()
 
 
-def _sound_packets(song: BinaryIO, stream: AudioStream) -> Generator[Packet]:
-    """Yield the encoded sound of a file, from 0 s on."""
+def _open_song(song: BinaryIO) -> InputContainer:
+    import av
+
+    song.seek(0)
+    try:
+        return av.open(song, mode="r", options={"format_whitelist": CONTAINERS})
+    except (av.FFmpegError, ValueError) as exc:
+        raise _unreadable(exc) from exc
+
+
+def _sound_packets(song: InputContainer, stream: AudioStream, layout: str) -> Generator[Packet]:
+    """Yield the encoded sound of a song, from 0 s on."""
     import av
 
     codec = stream.codec_context
     if not codec.is_open:
         codec.open()
-    resampler = av.AudioResampler("fltp" if codec.name == "aac" else "flt", "stereo", SOUND_HZ, codec.frame_size or 960)
+    resampler = av.AudioResampler("fltp" if codec.name == "aac" else "flt", layout, SOUND_HZ, codec.frame_size or 960)
     num_samples = 0
-    song.seek(0)
     try:
-        with av.open(song, mode="r", options={"format_whitelist": CONTAINERS}) as file:
-            for frame in chain(file.decode(audio=0), [None]):  # None: what the resampler still holds
-                for part in resampler.resample(frame):
-                    part.pts, part.time_base = num_samples, Fraction(1, SOUND_HZ)
-                    num_samples += part.samples
-                    yield from stream.encode(part)
+        for frame in chain(song.decode(audio=0), [None]):  # None: what the resampler still holds
+            for part in resampler.resample(frame):
+                part.pts, part.time_base = num_samples, Fraction(1, SOUND_HZ)
+                num_samples += part.samples
+                yield from stream.encode(part)
     except (av.FFmpegError, ValueError) as exc:
-        raise InvalidAudio(
-            f"the sound cannot be read again for the film ({decoder_reason(exc)}). Export it as FLAC or WAV."
-        ) from exc
+        raise _unreadable(exc) from exc
     yield from stream.encode(None)
+
+
+def _unreadable(exc: Exception) -> InvalidAudio:
+    return InvalidAudio(
+        f"the sound cannot be read again for the film ({decoder_reason(exc)}). Export the song as FLAC or WAV."
+    )

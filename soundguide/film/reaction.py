@@ -20,12 +20,12 @@ Curve = NDArray[np.float64]
 RATE_HZ, HOP, N_FFT = 22_050, 512, 2_048  # librosa's own, for which its beat tracker is made
 ENVELOPE_HZ = RATE_HZ / HOP
 
-LOUDNESS, ONSETS, BEAT = 0.6, 0.25, 0.15  # their shares
+LOUDNESS, ONSETS, BEAT = 0.55, 0.2, 0.25  # their shares
 MOMENT_SECONDS = 0.4  # over which loudness is taken (EBU R 128: momentary)
 RANGE_SECONDS, LEAST_RANGE_DB = 20.0, 12.0  # soft and loud are what they are for the passage around
 FLOOR_DB = -70.0  # softer is silence
 PULSE_SECONDS = 0.25  # in which a beat fades
-ATTACK_SECONDS, RELEASE_SECONDS = 0.15, 0.6
+ATTACK_SECONDS, RELEASE_SECONDS = 0.15, 0.35
 
 _BEAT_SECONDS, _BEAT_MARGIN = 60.0, 10.0  # the beat is tracked in parts that overlap: memory must not grow
 
@@ -139,7 +139,8 @@ def _hits_of(envelopes: Envelopes) -> Curve:
     peak = uniform_filter1d(
         maximum_filter1d(flux, _num(RANGE_SECONDS), mode="nearest"), _num(RANGE_SECONDS), mode="nearest"
     )
-    onsets = np.divide(flux, peak, out=np.zeros_like(flux), where=peak > 0.1).clip(0, 1)
+    # the root: a few hard strokes must not make all others small
+    onsets = np.sqrt(np.divide(flux, peak, out=np.zeros_like(flux), where=peak > 0.1).clip(0, 1))
     at = np.round(envelopes.beats * ENVELOPE_HZ).astype(int)
     at = at[at < len(flux)]
     pulses, fade = np.zeros_like(flux), math.exp(-1 / (PULSE_SECONDS * ENVELOPE_HZ))

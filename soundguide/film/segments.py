@@ -11,6 +11,7 @@ import numpy as np
 
 from soundguide.audio.decode import AudioLimits, Samples, iter_audio
 from soundguide.audio.windows import Heard
+from soundguide.errors import InvalidAudio
 from soundguide.listen import Listener
 
 SONG_LIMITS = AudioLimits(max_bytes=8 * 2**30)  # read as a stream: hours of WAV are welcome
@@ -55,9 +56,17 @@ def hear_segments(song: bytes | BinaryIO, listener: Listener, *, seconds: float)
     blocks = iter_audio(song, sample_rate=rate, block_seconds=seconds, limits=SONG_LIMITS)
     start = 0
     for index, samples in enumerate(cut_segments(blocks, least=round(SHORTEST_REST * seconds * rate))):
-        heard = listener.hear_blocks([samples]) if level_db(samples) > SILENT_DB else None
-        yield Segment(index, start / rate, samples.size / rate, heard)
+        yield Segment(index, start / rate, samples.size / rate, _hear(samples, listener))
         start += samples.size
+
+
+def _hear(samples: Samples, listener: Listener) -> Heard | None:
+    if level_db(samples) <= SILENT_DB:
+        return None
+    try:
+        return listener.hear_blocks([samples])
+    except InvalidAudio:  # its windows have no direction in common: there is nothing to follow
+        return None
 
 
 def level_db(samples: Samples) -> float:
