@@ -1,4 +1,4 @@
-"""Measure films of pieces that change their style: does the picture follow the music?
+"""Measure films of pieces that change their style: how far the picture follows the music.
 
   python benchmarks/film_quality.py              # 20 films, all ordered pairs of styles: 10 minutes on two cores
   python benchmarks/film_quality.py --films 4    # a look

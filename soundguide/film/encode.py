@@ -64,7 +64,8 @@ class FilmWriter:
 
     ``height``, ``width``: of the pictures that come, which are enlarged by ``factor``, bicubically. ``song``: a
     seekable sound file whose sound the film gets, in two channels at most; it is read as the pictures go on, so that
-    memory does not grow. ``comment`` is written into the file. Leaving the context by an error leaves a file that is no film.
+    memory does not grow. ``comment`` is written into the file. Leaving the context by an error leaves a file that is no
+    film.
     """
 
     def __init__(
