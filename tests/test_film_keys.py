@@ -21,7 +21,7 @@ from soundguide.errors import OutputConflict
 from soundguide.film.keys import Key, find_keys
 from soundguide.film.make import Unwatched
 from soundguide.film.segments import Segment, hear_segments
-from soundguide.film.work import KeyConfig, WorkFolder
+from soundguide.film.work import KeyOrigin, WorkFolder
 from soundguide.manipulator import Manipulator
 from soundguide.records import PreparedEdit, Progress
 
@@ -209,7 +209,7 @@ def test_a_folder_that_is_no_film_s_is_refused(single: Manipulator, tmp_path: Pa
 
 
 def work_folder(tmp_path: Path) -> WorkFolder:
-    config = KeyConfig(song_sha256="a", source="seed 1", segment_seconds=1, settings=SHORT, models={}, version="0")
+    config = KeyOrigin(song_sha256="a", source="seed 1", segment_seconds=1, settings=SHORT, models={}, version="0")
     return WorkFolder(tmp_path / "a.mp4", config)
 
 

@@ -25,7 +25,7 @@ from soundguide.film.render import Frames, render
 from soundguide.film.segments import Segment, at_one_level, hear_segments
 from soundguide.film.settings import FilmSettings
 from soundguide.film.strip import Strip
-from soundguide.film.work import KeyConfig, WorkFolder
+from soundguide.film.work import KeyOrigin, WorkFolder
 from soundguide.manipulator import Manipulator
 from soundguide.records import PreparedEdit, Progress
 from soundguide.slots import OnProgress
@@ -109,7 +109,7 @@ def make_film(
     """
     suffix = require_format(output.name)
     song.seek(0)
-    config = KeyConfig(
+    config = KeyOrigin(
         song_sha256=hashlib.file_digest(song, "sha256").hexdigest(),
         source=edit.source_sha256 or f"seed {edit.seed}",
         segment_seconds=settings.segment_seconds,

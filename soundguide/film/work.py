@@ -23,7 +23,7 @@ _RECORD = "film.json"
 _START = "source"
 
 
-class KeyConfig(Frozen):
+class KeyOrigin(Frozen):
     """What the key codes of a film follow from; a film that changes any of it has other key codes."""
 
     song_sha256: str
@@ -35,13 +35,13 @@ class KeyConfig(Frozen):
 
 
 class WorkFolder:
-    """The folder ``OUT.film``: the source's code and the key codes, each written whole, for one `KeyConfig` alone.
+    """The folder ``OUT.film``: the source's code and the key codes, each written whole, of one `KeyOrigin` alone.
 
     Every key code names the SHA-256 of the code that it started from: one that was changed, or whose forerunner was,
     counts as missing. Raises `OutputConflict` where the folder belongs to another config.
     """
 
-    def __init__(self, output: Path, config: KeyConfig) -> None:
+    def __init__(self, output: Path, config: KeyOrigin) -> None:
         self.path, self._config, self._storage = output.with_name(f"{output.name}.film"), config, Storage()
         self._storage.require_folder(str(self.path))
         record = self.path / _RECORD
@@ -52,7 +52,7 @@ class WorkFolder:
 
     def _require_own(self, record: Path) -> None:
         try:
-            found = KeyConfig.model_validate_json(record.read_bytes())
+            found = KeyOrigin.model_validate_json(record.read_bytes())
         except ValidationError as error:
             raise OutputConflict(
                 f"{record} is no record of a film's key codes. Delete the folder {self.path}, or choose another output."
@@ -121,7 +121,7 @@ def _digest(code: Code) -> str:
     return hashlib.sha256(np.ascontiguousarray(code, "<f4").tobytes()).hexdigest()
 
 
-def _differences(found: KeyConfig, wanted: KeyConfig) -> list[str]:
+def _differences(found: KeyOrigin, wanted: KeyOrigin) -> list[str]:
     """Return the names of the fields in which two configs differ, those of the settings as they are given."""
     before, after = found.model_dump(), wanted.model_dump()
     settings = [name for name, value in before["settings"].items() if after["settings"][name] != value]
