@@ -119,7 +119,13 @@ def film(
 
         settings, config = apply_preset(load_preset(preset), settings, config)
     require_one_source(image=image, seed=seed, latent=latent)
-    given = {"fps": fps, "segment_seconds": segment_seconds, "react": react, "semantic": semantic, "size": size}
+    given: dict[str, float | None] = {
+        "fps": fps,
+        "segment_seconds": segment_seconds,
+        "react": react,
+        "semantic": semantic,
+        "size": size,
+    }
     how = _film_settings(given)
     _require_place(output)
     _film(song, output, (image, seed, latent), settings, how, config, strip=strip, keep=keep)

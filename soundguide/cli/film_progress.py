@@ -38,14 +38,14 @@ class _Bars:
 
     def heard(self, segment: Segment) -> None:
         """Count the segments that were heard."""
-        self._update(values=f"{_clock(segment.start + segment.seconds)}")
+        self._update(_clock(segment.start + segment.seconds))
 
     def searching(self, progress: News) -> None:
         """Show where a search is."""
         if progress.phase == "invert":
-            self._update(completed=progress.step, values=f"loss {progress.loss:.3f}")
+            self._update(f"loss {progress.loss:.3f}", completed=progress.step)
         else:
-            self._update(values=f"step {progress.step} of {progress.num_steps}")
+            self._update(f"step {progress.step} of {progress.num_steps}")
 
     def found(self, key: Key) -> None:
         """Print what was heard in a segment, and what its key code came to."""
@@ -62,7 +62,7 @@ class _Bars:
         if key.kept:
             words.append("[dim](kept)[/]")
         self._progress.console.print("  ".join(words))
-        self._update(completed=self.num_keys, values="")
+        self._update(completed=self.num_keys)
 
     def drawn(self, first: int, frames: Frames) -> None:
         """Move the bar; now and then print a line of the picture."""
@@ -79,9 +79,9 @@ class _Bars:
             total = self._progress.tasks[-1].total
             self._progress.update(self._task, completed=total or 1, total=total or 1, values="")
 
-    def _update(self, **values: object) -> None:
+    def _update(self, values: str = "", *, completed: float | None = None) -> None:
         if self._task is not None:
-            self._progress.update(self._task, **values)  # type: ignore[arg-type]
+            self._progress.update(self._task, completed=completed, values=values)
 
 
 def film_with_progress(
@@ -121,11 +121,11 @@ def _clock(seconds: float) -> str:
 
 def _line_of(pixels: Frames) -> Text:
     """Return a picture ``[H, W, 3]`` as one line of half blocks: its upper half above, its lower half below."""
+    import numpy as np
     from PIL import Image
 
-    small = Image.fromarray(pixels).resize((_PREVIEW_COLUMNS, 2), Image.Resampling.BOX)
+    small = np.asarray(Image.fromarray(pixels).resize((_PREVIEW_COLUMNS, 2), Image.Resampling.BOX))
     line = Text()
-    for column in range(_PREVIEW_COLUMNS):
-        above, below = (small.getpixel((column, row)) for row in (0, 1))
-        line.append("▀", style=f"rgb({above[0]},{above[1]},{above[2]}) on rgb({below[0]},{below[1]},{below[2]})")  # type: ignore[index]
+    for above, below in zip(small[0].tolist(), small[1].tolist(), strict=True):
+        line.append("▀", style=f"rgb({','.join(map(str, above))}) on rgb({','.join(map(str, below))})")
     return line

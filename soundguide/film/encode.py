@@ -7,7 +7,7 @@ from fractions import Fraction
 from itertools import chain
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from av.audio.stream import AudioStream
     from av.container import InputContainer
     from av.packet import Packet
+    from av.video.stream import VideoStream
 
 SOUND_HZ = 48_000
 _SOUND_BITS = 192_000
@@ -79,7 +80,7 @@ class FilmWriter:
         self._file = av.open(str(path), "w", format=container, container_options=faststart)
         self._file.metadata["comment"] = comment
         self._fps, self._num_frames = fps, 0
-        self._pictures = self._file.add_stream(pictures, rate=fps, options=options)
+        self._pictures = cast("VideoStream", self._file.add_stream(pictures, rate=fps, options=options))
         self._pictures.height, self._pictures.width = height * factor, width * factor
         self._pictures.pix_fmt = "yuv420p"
         self._pictures.time_base = Fraction(1, fps)
@@ -89,7 +90,7 @@ class FilmWriter:
         self._song = _open_song(song)
         # FFmpeg makes one channel softer when it spreads it over two
         layout = "mono" if self._song.streams.audio[0].codec_context.channels == 1 else "stereo"
-        self._sound = self._file.add_stream(sound, rate=SOUND_HZ, layout=layout)
+        self._sound = cast("AudioStream", self._file.add_stream(sound, rate=SOUND_HZ, layout=layout))
         self._sound.bit_rate = _SOUND_BITS
         self._packets = _sound_packets(self._song, self._sound, layout)
         self._heard_until = 0.0
@@ -149,7 +150,7 @@ def _open_song(song: BinaryIO) -> InputContainer:
         raise _unreadable(exc) from exc
 
 
-def _sound_packets(song: InputContainer, stream: AudioStream, layout: str) -> Generator[Packet]:
+def _sound_packets(song: InputContainer, stream: AudioStream, layout: str) -> Generator[Packet[AudioStream]]:
     """Yield the encoded sound of a song, from 0 s on."""
     import av
 

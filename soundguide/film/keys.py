@@ -50,7 +50,8 @@ async def find_keys(
     before = source
     for segment in segments:
         code = None if work is None else work.read_key(segment.index, before)
-        kept, similarity = code is not None, None
+        kept = code is not None
+        similarity: float | None = None
         if code is None and segment.heard is None:
             code = source
         elif code is None:

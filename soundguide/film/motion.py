@@ -36,18 +36,19 @@ class Motion:
         drive = None if self.drive is None else self.drive[first:last]
         if self.path is not None:
             strength = settings.semantic * gain_of(drive, settings.react)
-            codes += np.float32(strength)[..., None, None] * (self.path.at(times) - self.source)
+            codes += strength.astype(np.float32)[:, None, None] * (self.path.at(times) - self.source)
         if self.walk is not None and drive is not None:
             amplitude = (1 - settings.semantic) * settings.react * drive
-            codes += np.float32(amplitude)[:, None, None] * self.walk.at(times)
+            codes += amplitude.astype(np.float32)[:, None, None] * self.walk.at(times)
         return codes
 
 
-def gain_of(drive: Curve | None, react: float) -> NDArray[np.float64]:
+def gain_of(drive: Curve | None, react: float) -> Curve:
     """Return the strength of the change: from 1 - ``react`` * `WEAKER` to 1 + ``react`` * `STRONGER`, never below 0."""
     if drive is None:
         return np.ones(1)
-    return np.maximum(0, 1 + react * ((WEAKER + STRONGER) * drive - WEAKER))
+    gain: Curve = np.maximum(0, 1 + react * ((WEAKER + STRONGER) * drive - WEAKER))
+    return gain
 
 
 def largest_jump(settings: FilmSettings) -> float:

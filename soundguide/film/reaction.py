@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
@@ -46,7 +47,8 @@ def measure_song(song: bytes | BinaryIO) -> Envelopes:
     """Measure a sound file as a stream. Raises `InvalidAudio`, and `InvalidConfig` where librosa is not installed."""
     librosa = _librosa()
     blocks = iter_audio(song, sample_rate=RATE_HZ, limits=SONG_LIMITS)
-    levels, fluxes = [], []
+    levels: list[NDArray[np.float32]] = []
+    fluxes: list[NDArray[np.float32]] = []
     before: NDArray[np.float32] | None = None
     for samples in overlapping(blocks):
         framing = {"hop_length": HOP, "center": False}
@@ -83,7 +85,7 @@ def _beats(flux: NDArray[np.float32]) -> Curve:
     """Return the beats in seconds, tracked in parts (Ellis 2007, librosa)."""
     librosa = _librosa()
     part, margin = round(_BEAT_SECONDS * ENVELOPE_HZ), round(_BEAT_MARGIN * ENVELOPE_HZ)
-    found = []
+    found: list[Curve] = []
     for start in range(0, len(flux), part):
         first = max(0, start - margin)
         around = flux[first : start + part + margin]
@@ -92,7 +94,8 @@ def _beats(flux: NDArray[np.float32]) -> Curve:
         _, frames = librosa.beat.beat_track(onset_envelope=around, sr=RATE_HZ, hop_length=HOP, trim=False)
         frames = np.asarray(frames) + first
         found.append(frames[(frames >= start) & (frames < start + part)])
-    return np.concatenate([np.zeros(0), *found]) / ENVELOPE_HZ
+    beats: Curve = np.concatenate([np.zeros(0), *found]) / ENVELOPE_HZ
+    return beats
 
 
 def drive_of(envelopes: Envelopes, *, num_frames: int, fps: int) -> Curve:
@@ -163,7 +166,7 @@ def _share(fps: int, seconds: float) -> float:
     return 1 - math.exp(-1 / (fps * seconds))
 
 
-def _librosa():  # type: ignore[no-untyped-def]
+def _librosa() -> ModuleType:
     try:
         import librosa
     except ImportError as error:
@@ -171,4 +174,5 @@ def _librosa():  # type: ignore[no-untyped-def]
             "a film that reacts to its song needs librosa. Install it: pip install 'soundguide[music]'; or give "
             "--react 0."
         ) from error
-    return librosa
+    module: ModuleType = librosa
+    return module
