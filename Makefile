@@ -6,6 +6,8 @@ CHAOS ?= chaos
 DEMO_INPUTS ?= out/demo-inputs
 DEMO_MANIFEST ?= $(DEMO_INPUTS)/manifest.jsonl
 DEMO_OUTPUT ?= out/demo
+FILM_SONG ?= out/song.flac
+FILM_OUTPUT ?= out/film.mp4
 PORT ?= 8000
 SERVE_ARGS ?=
 
@@ -28,7 +30,7 @@ STAMPED := $(shell cat $(STAMP) 2>/dev/null)
 REBUILD := $(if $(filter-out $(WANTED) $(CURDIR),$(FOUND) $(STAMPED))$(if $(FOUND),,none),rebuild)
 
 .DEFAULT_GOAL := help
-.PHONY: help venv demo serve test chaos check clean rebuild
+.PHONY: help venv demo film serve test chaos check clean rebuild
 
 help:  ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
@@ -38,6 +40,10 @@ venv: $(STAMP)  ## install pinned versions of everything into .venv (the other t
 demo: $(STAMP)  ## edit the bundled pictures with the bundled sounds; the result is out/demo/index.html
 	$(RUN) -m soundguide.miniature.demo $(DEMO_INPUTS)
 	$(RUN) jobs/bulk_manipulate.py --manifest $(DEMO_MANIFEST) --output $(DEMO_OUTPUT)
+
+film: $(STAMP)  ## film a picture that follows half a minute of synthesised music; the result is out/film.mp4, with sound
+	$(RUN) -m soundguide.miniature.song $(FILM_SONG)
+	$(VENV)/bin/soundguide film $(FILM_SONG) --seed 28 -o $(FILM_OUTPUT)
 
 serve: $(STAMP)  ## edit in the browser and over HTTP, at http://127.0.0.1:8000 (PORT=8001 for another port)
 	$(RUN) serve/run.py --port $(PORT) $(SERVE_ARGS)
@@ -67,7 +73,7 @@ $(STAMP): pyproject.toml constraints.txt $(REBUILD)
 				"or name another Python with PYTHON=." >&2; rm -rf $(VENV); exit 1; }; \
 	fi
 	@echo "installing into $(VENV) (about 2 minutes, 7 GB)"
-	@$(RUN) -m pip install --disable-pip-version-check --no-input -c constraints.txt -e '.[ray,demo,identity,dev]' \
+	@$(RUN) -m pip install --disable-pip-version-check --no-input -c constraints.txt -e '.[ray,demo,identity,music,dev]' \
 		>$(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log >&2; \
 			echo "The install failed; all of its output is in $(VENV)/install.log. Run make again to go on." >&2; exit 1; }
 	@echo "$(WANTED) $(CURDIR)" >$@

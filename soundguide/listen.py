@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import BinaryIO
 
 import torch
 from torch import Tensor
 
-from soundguide.audio.decode import iter_audio
+from soundguide.audio.decode import Samples, iter_audio
 from soundguide.audio.windows import Heard, pool_stream, split_windows
 from soundguide.models.protocols import AudioEncoder, ImageTextEncoder
 
@@ -37,8 +37,11 @@ class Listener:
 
         Constant memory at any length. Raises `InvalidAudio`.
         """
+        return self.hear_blocks(iter_audio(sound, sample_rate=self.audio.sample_rate))
+
+    def hear_blocks(self, blocks: Iterable[Samples]) -> Heard:
+        """Return what `hear` does of samples ``[T]`` at the encoder's rate, block by block."""
         hop = max(1, self.audio.num_samples // 2)
-        blocks = iter_audio(sound, sample_rate=self.audio.sample_rate)
         windows = split_windows(blocks, window_samples=self.audio.num_samples, hop_samples=hop)
         return pool_stream(windows, self._encode, batch_size=WINDOW_BATCH)
 

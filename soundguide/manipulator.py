@@ -10,6 +10,7 @@ import hashlib
 import time
 from collections.abc import AsyncGenerator, Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeVar
 
 import numpy as np
@@ -121,19 +122,59 @@ class Manipulator:
     async def edit(self, edit: PreparedEdit, *, on_progress: OnProgress | None = None) -> ManipulatedEdit:
         """Do one edit. Raises a child of `InvalidEdit` where this edit, and only this one, cannot be done."""
         started = time.monotonic()
-        mix = _mix_masks(edit.settings, self.world.num_ws)
+        require_layers(edit.settings.mix_layers, self.world.num_ws)
         targets = await self._targets(edit)
-        ws, inversion_error = await self._source(edit, on_progress)
-        source, runs = await self._in_thread(self._aim, ws, targets, edit.settings)
+        ws, inversion_error = await self.find_source(edit, on_progress)
+        edited = await self._approach(edit.id, ws, targets, edit.settings, start=None, on_progress=on_progress)
+        return replace(
+            edited,
+            inversion_error=inversion_error,
+            alignment_note=edit.alignment_note,
+            seconds=time.monotonic() - started,
+        )
+
+    async def follow(
+        self,
+        id: str,
+        source: Tensor,
+        heard: Heard,
+        settings: EditSettings,
+        *,
+        start: Tensor | None = None,
+        on_progress: OnProgress | None = None,
+    ) -> ManipulatedEdit:
+        """Edit the code ``source`` ``[L, D]`` by what was heard (and the settings' text), looking on from ``start``.
+
+        The regularisers hold on to the source wherever the search starts, so that a film's scene stays itself; its next
+        key code starts from the one before. None: from the source. Raises a child of `InvalidEdit`.
+        """
+        require_layers(settings.mix_layers, self.world.num_ws)
+        targets = {"sound": heard} | ({"text": await self._read(settings.text)} if settings.text else {})
+        return await self._approach(id, source, targets, settings, start=start, on_progress=on_progress)
+
+    async def _approach(
+        self,
+        id: str,
+        ws: Tensor,
+        targets: dict[str, Heard],
+        settings: EditSettings,
+        *,
+        start: Tensor | None,
+        on_progress: OnProgress | None,
+    ) -> ManipulatedEdit:
+        """Move the source ``ws`` ``[L, D]`` towards its targets, from ``start`` where it is given."""
+        started = time.monotonic()
+        mix = _mix_masks(settings, self.world.num_ws)
+        source, runs = await self._in_thread(self._aim, ws, targets, settings, start)
         face = runs[0].face
-        outcomes = await self._optimise(edit.id, runs, on_progress)
+        outcomes = await self._optimise(id, runs, on_progress)
 
         def finish() -> ManipulatedEdit:
             # lerp gives either end exactly
             edited = torch.lerp(outcomes[0].ws, outcomes[-1].ws, mix.to(ws.device)) if len(runs) > 1 else outcomes[0].ws
             image, embedding = self.world.look(edited)
             return ManipulatedEdit(
-                id=edit.id,
+                id=id,
                 image=to_bytes(image),
                 source=to_bytes(source),
                 ws=edited.cpu().numpy(),
@@ -144,8 +185,6 @@ class Manipulator:
                 steps=max(outcome.steps for outcome in outcomes),
                 seconds=time.monotonic() - started,
                 threads=torch.get_num_threads() if self.world.device.type == "cpu" else 0,
-                inversion_error=inversion_error,
-                alignment_note=edit.alignment_note,
                 identity_similarity=float("nan") if face is None else self.world.identity_similarity(image, face),
                 identity_note=NO_FACE if face is None and self.world.identity is not None else "",
                 level_db=targets["sound"].level_db if "sound" in targets else float("nan"),
@@ -196,8 +235,11 @@ class Manipulator:
             for task in tasks:
                 task.cancel()
 
-    async def _source(self, edit: PreparedEdit, on_progress: OnProgress | None) -> tuple[Tensor, float]:
-        """Return the source code ``[L, D]`` and the error of its inversion, NaN where nothing was inverted."""
+    async def find_source(self, edit: PreparedEdit, on_progress: OnProgress | None = None) -> tuple[Tensor, float]:
+        """Return the source code ``[L, D]`` and the error of its inversion, NaN where nothing was inverted.
+
+        Raises a child of `InvalidEdit`.
+        """
         if edit.photo is None:
             ws = await self._in_thread(self.world.code, edit.seed, edit.latent, edit.settings.truncation_psi)
             return ws, float("nan")
@@ -247,19 +289,22 @@ class Manipulator:
 
         return await self._heard.get(f"text/{text}", read)
 
-    def _aim(self, ws: Tensor, targets: dict[str, Heard], settings: EditSettings) -> tuple[Tensor, list[Run]]:
+    def _aim(
+        self, ws: Tensor, targets: dict[str, Heard], settings: EditSettings, start: Tensor | None
+    ) -> tuple[Tensor, list[Run]]:
         """Return the source's picture and one run for each target; on the models' thread."""
         source, embedding = self.world.look(ws)
         face = self.world.find_face(source, needed=settings.lambda_id > 0)
         runs = [
             Run(
                 "edit",
-                ws,
+                ws if start is None else start,
                 target.embedding,
                 settings,
                 source_similarity=float(embedding @ target.embedding),
                 margin=margin_of(settings, target.level_db),
                 face=face,
+                source=ws,
             )
             for target in targets.values()
         ]

@@ -45,7 +45,8 @@ class Run:
     ``start`` ``[L, D]``; ``target`` ``[E]``, unit norm: the guiding embedding, or the photo's when inverting;
     ``source_similarity``: cosine of source and target; ``margin``: how much of it to gain (Eq. 15); ``photo``
     ``[3, H, W]`` in [-1, 1] when inverting; ``face``: who is in the source's picture, and where; without one there is
-    no identity to keep.
+    no identity to keep. ``source`` ``[L, D]``: the code that the regularisers hold on to (Eq. 16) where the run starts
+    elsewhere, as the next key code of a film does; None: the start.
     """
 
     phase: Literal["invert", "edit"]
@@ -56,6 +57,7 @@ class Run:
     margin: float = 1.0
     photo: Tensor | None = None
     face: Face | None = None
+    source: Tensor | None = None
 
     @property
     def keeps_identity(self) -> bool:
@@ -134,7 +136,7 @@ class EditObjective:
         """Aim a slot at a run."""
         s, editing = run.settings, run.phase == "edit"
         self._runs[slot] = run
-        self.source[slot], self.target[slot] = run.start, run.target
+        self.source[slot], self.target[slot] = run.start if run.source is None else run.source, run.target
         self.view_seeds[slot], self.view_steps[slot] = s.view_seed, 0
         if run.photo is not None:
             self.photo[slot] = run.photo

@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[1]
 COMMANDS = [
     "",
     "edit",
+    "film",
     "listen",
     "replay",
     "presets",

@@ -12,11 +12,13 @@ from soundguide.cli.border import examples
 from soundguide.cli.inputs import (
     Audio,
     Models,
+    Preset,
     load_config,
     model_option,
     naming_files,
     read_settings,
     read_source,
+    require_one_source,
     setting_option,
 )
 from soundguide.config import EditSettings, ManipulatorConfig
@@ -64,14 +66,7 @@ def edit(
     latent: Annotated[str, typer.Option(metavar="FILE", help="Edit the picture of this code (see --latent-out).")] = "",
     latent_out: Annotated[str, typer.Option(metavar="FILE", help="Keep the edit's code (.safetensors).")] = "",
     strip: Annotated[bool, typer.Option(help="Write before and after side by side, OUT-strip.png.")] = True,
-    preset: Annotated[
-        str,
-        typer.Option(
-            metavar="NAME",
-            help="Models and settings of one domain (see: soundguide presets); what is given beside it wins.",
-            rich_help_panel="Models",
-        ),
-    ] = "",
+    preset: Preset = "",
     models: Models = None,
     generator: Annotated[str | None, model_option("generator")] = None,
     image_text: Annotated[str | None, model_option("image_text")] = None,
@@ -116,13 +111,7 @@ def _request(sound: str, image: str, seed: int | None, latent: str, output: str,
 
     from soundguide.records import EditRequest
 
-    sources = {"--seed": seed is not None, "--image": image, "--latent": latent}
-    given = [flag for flag, value in sources.items() if value]
-    if len(given) != 1:
-        raise InvalidConfig(
-            f"one picture to start from is needed, got {' and '.join(given) or 'none'}. "
-            "Give --seed N, --image PHOTO or --latent FILE."
-        )
+    require_one_source(image=image, seed=seed, latent=latent)
     if not sound and not settings.text:
         raise InvalidConfig("nothing to edit with. Name a sound file, or give --text, or both.")
     if not output.lower().endswith(".png"):

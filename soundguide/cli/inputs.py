@@ -44,6 +44,16 @@ Audio = Annotated[
     ),
 ]
 
+Preset = Annotated[
+    str,
+    typer.Option(
+        "--preset",
+        metavar="NAME",
+        help="Models and settings of one domain (see: soundguide presets); what is given beside it wins.",
+        rich_help_panel=_PANEL,
+    ),
+]
+
 
 def model_option(role: str) -> OptionInfo:
     """Return an option for one model of `ManipulatorConfig`; its help is the field's own."""
@@ -78,6 +88,17 @@ def _read_config(path: Path) -> ManipulatorConfig:
         return ManipulatorConfig.model_validate(read_settings_file(path))
     except ValidationError as error:
         raise InvalidConfig(describe(error, str(path), of=ManipulatorConfig)) from error
+
+
+def require_one_source(*, image: str, seed: int | None, latent: str) -> None:
+    """Raise `InvalidConfig` unless exactly one picture to start from is given."""
+    sources = {"--seed": seed is not None, "--image": image, "--latent": latent}
+    given = [flag for flag, value in sources.items() if value]
+    if len(given) != 1:
+        raise InvalidConfig(
+            f"one picture to start from is needed, got {' and '.join(given) or 'none'}. "
+            "Give --seed N, --image PHOTO or --latent FILE."
+        )
 
 
 def open_source(uri: str) -> BinaryIO:

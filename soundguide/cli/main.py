@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from soundguide import __version__
-from soundguide.cli import edit, listen, miniature, models, presets, replay, settings, status
+from soundguide.cli import edit, film, listen, miniature, models, presets, replay, settings, status
 from soundguide.cli.border import ErrorBorder, examples
 
 app = typer.Typer(
@@ -17,11 +17,13 @@ app = typer.Typer(
     epilog=examples(
         ("let it rain over picture 7 of the miniature world", 'miniature synthesise "raining" -o rain.wav'),
         ("", "edit rain.wav --seed 7 -o rainy.png"),
+        ("a film of it that follows a song", "film song.mp3 --seed 7 -o film.mp4"),
         ("what does the encoder hear?", "listen rain.wav"),
         ("each command teaches by example", "edit --help"),
     ),
 )
 edit.register(app)
+film.register(app)
 listen.register(app)
 replay.register(app)
 presets.register(app)
