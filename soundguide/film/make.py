@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 import json
 import math
 import os
@@ -29,6 +28,7 @@ from soundguide.film.work import KeyOrigin, WorkFolder
 from soundguide.manipulator import Manipulator
 from soundguide.records import PreparedEdit, Progress
 from soundguide.slots import OnProgress
+from soundguide.songs.hashing import hash_file
 
 
 class Watcher(Protocol):
@@ -110,7 +110,7 @@ def make_film(
     suffix = require_format(output.name)
     song.seek(0)
     config = KeyOrigin(
-        song_sha256=hashlib.file_digest(song, "sha256").hexdigest(),
+        song_sha256=hash_file(song),
         source=edit.source_sha256 or f"seed {edit.seed}",
         segment_seconds=settings.segment_seconds,
         settings=edit.settings,

@@ -15,7 +15,8 @@ from numpy.typing import NDArray
 from soundguide.errors import InvalidEdit
 from soundguide.manifest import OVERRIDES, URI_COLUMNS
 from soundguide.records import EditRequest, EditResult, PreparedEdit, Row
-from soundguide.songs.embed import SongFiles, hash_file
+from soundguide.songs.embed import SongFiles
+from soundguide.songs.hashing import hash_file
 from soundguide.songs.heard import Segments
 from soundguide.songs.pooling import Pooling, pool_segments
 from soundguide.stages import EditFinisher, EditPreparer

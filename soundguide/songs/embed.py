@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,11 +14,10 @@ from soundguide.audio.decode import AudioLimits, iter_audio
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidEdit, SourceNotFound
 from soundguide.records import Row
+from soundguide.songs.hashing import hash_file
 from soundguide.songs.heard import Segments
 from soundguide.storage import Storage, join_uri
 from soundguide.tables import status_of
-
-_CHUNK_BYTES = 4 * 2**20
 
 SONG_SCHEMA = pa.schema(
     [
@@ -153,12 +151,3 @@ def failed_song(uri: str, error: Exception | None = None) -> Row:
     kind = "" if error is None else type(error).__name__
     blank = {"sound_sha256": "", "embeddings": "", "num_segments": 0, "length_seconds": 0.0}
     return {"id": uri, "status": status_of(kind), "error": str(error or ""), "error_kind": kind, **blank}
-
-
-def hash_file(file: BinaryIO) -> str:
-    """Return the SHA-256 of a whole file, and go back to its start."""
-    digest = hashlib.sha256()
-    while chunk := file.read(_CHUNK_BYTES):
-        digest.update(chunk)
-    file.seek(0)
-    return digest.hexdigest()
