@@ -21,24 +21,21 @@ memory than 10^4 rows. Writes benchmarks/results/manifest_scale.json after each 
 import argparse
 import csv
 import json
-import re
 import shutil
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil  # type: ignore[import-untyped]
 import pyarrow as pa
 import pyarrow.parquet as pq
+from process_family import MIB, Family, kill
 from provenance import where_and_when
 
 from soundguide.audio.decode import encode_wav
@@ -55,7 +52,6 @@ FULL, QUICK = (10**3, 10**4, 10**5, 10**6), (10**3, 10**4)
 LINEAR_FROM, MAX_SLOPE = 10**4, 1.05
 KILLED_AT = 0.9
 NUM_FILES, SECONDS = 16, 0.5
-MIB = 2**20
 Facts = dict[str, Any]
 
 
@@ -142,65 +138,6 @@ def run_job(flags: list[str], log: Path) -> int:
     return code
 
 
-@dataclass
-class Process:
-    """One process of a run: what it is, its peaks in MiB, and the seconds of a CPU that it took so far.
-
-    ``own_mib`` leaves out pages that it shares with others: those of the object store and of libraries.
-    """
-
-    kind: str = "other"
-    rss_mib: float = 0.0
-    own_mib: float = 0.0
-    cpu_seconds: float = 0.0
-
-
-class Family(threading.Thread):
-    """Looks at a process and all that it starts, again and again until `done`."""
-
-    def __init__(self, driver: int) -> None:
-        super().__init__(daemon=True)
-        self._driver, self.done = driver, threading.Event()
-        self.members: dict[int, Process] = {}
-        self.driver_rss: list[tuple[float, float]] = []
-
-    def run(self) -> None:
-        while not self.done.wait(0.5):
-            with suppress(psutil.Error):
-                driver = psutil.Process(self._driver)
-                for process in (driver, *driver.children(recursive=True)):
-                    with suppress(psutil.Error):
-                        self._look(process)
-
-    def _look(self, process: psutil.Process) -> None:
-        with process.oneshot():
-            command, memory, times = process.cmdline()[:1], process.memory_info(), process.cpu_times()
-        member = self.members.setdefault(process.pid, Process())
-        member.rss_mib = max(member.rss_mib, memory.rss / MIB)
-        member.own_mib = max(member.own_mib, (memory.rss - memory.shared) / MIB)
-        member.cpu_seconds = times.user + times.system
-        if process.pid == self._driver:
-            member.kind = "driver"
-            self.driver_rss.append((time.time(), memory.rss / MIB))
-        elif command and command[0].startswith("ray::") and "Agent" not in command[0]:
-            member.kind = "worker"
-
-    def summary(self) -> dict[str, Facts]:
-        """Return by kind of process how many there were, the peaks of the largest, and the seconds of all."""
-        kinds: dict[str, list[Process]] = {}
-        for member in self.members.values():
-            kinds.setdefault(member.kind, []).append(member)
-        return {
-            kind: {
-                "processes": len(members),
-                "rss_mib": round(max(member.rss_mib for member in members)),
-                "own_mib": round(max(member.own_mib for member in members)),
-                "cpu_seconds": round(sum(member.cpu_seconds for member in members), 1),
-            }
-            for kind, members in sorted(kinds.items())
-        }
-
-
 @dataclass(frozen=True)
 class Outcome:
     """One start of the job: when, for how long, its phases, when its first and last block were done, its processes.
@@ -268,19 +205,6 @@ def finished_blocks(output: Path) -> set[Path]:
 def rows_of(blocks: set[Path]) -> int:
     """Return the rows of blocks; all but the last of a manifest have as many as the largest of the first few."""
     return len(blocks) * max((pq.read_metadata(path).num_rows for path in sorted(blocks)[:3]), default=0)
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
-    """Kill -9 the job and all that it started, as a machine that goes away would, and remove its Ray's folder."""
-    family, folders = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)], set()
-    for member in family:
-        with suppress(psutil.Error):
-            folders |= set(re.findall(r"/tmp/sg-ray-\w+", " ".join(member.cmdline())))
-            member.kill()
-    process.wait()
-    psutil.wait_procs(family, timeout=20)
-    for folder in folders:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def measure(num_rows: int, folder: Path) -> Facts:
