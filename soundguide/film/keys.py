@@ -46,7 +46,7 @@ async def find_keys(
     the ``source`` ``[L, D]``, so that the scene stays itself. A silent segment's is the source. With ``work`` finished
     ones are read from there, and new ones kept. Raises a child of `InvalidEdit`.
     """
-    held_to = torch.from_numpy(source).to(manipulator.world.device)
+    held_to = torch.tensor(source, device=manipulator.world.device)
     before = source
     for segment in segments:
         code = None if work is None else work.read_key(segment.index, before)
@@ -56,7 +56,7 @@ async def find_keys(
             code = source
         elif code is None:
             assert segment.heard is not None
-            start = torch.from_numpy(before).to(held_to.device)
+            start = torch.tensor(before, device=held_to.device)  # a copy: codes that were read cannot be written to
             name = f"segment {segment.index + 1}"
             edited = await manipulator.follow(
                 name, held_to, segment.heard, settings, start=start, on_progress=on_progress
