@@ -114,7 +114,7 @@ class _Convolution(torch.autograd.Function):
             grad_factors[one] += _factor_gradient(grad[one, rows], y[one, rows], noise[rows], bias, ctx.slope)
 
         grad_styles.zero_()
-        convolve_strips(x, ctx.weight.backwards, fill, finish)
+        convolve_strips(y, ctx.weight.backwards, fill, finish)
         return grad_x.permute(0, 3, 1, 2), grad_styles, grad_factors / factors, None, None, None, None
 
 

@@ -70,13 +70,13 @@ def convolve_strips(
     fill: Callable[[int, slice, Tensor], None],
     finish: Callable[[int, slice, Tensor], None],
 ) -> None:
-    """Convolve as many pictures as ``pixels`` ``[B, H, W, any]``, zero outside, with ``[36, in, out]``; 4 divides H, W.
+    """Convolve as many pictures as ``pixels`` ``[B, H, W, in]``, zeros outside, with ``[36, in, out]``; 4 divides H, W.
 
     ``fill(row of the batch, rows, into)`` writes some rows of a picture to ``[rows, W, in]``; ``finish(row of the
     batch, rows, tiles)`` gets what comes out of them but the outermost two, as ``[rows / 4, 4, W / 4, 4, out]``.
     """
-    batch, height, width = pixels.shape[:3]
-    _, inputs, outputs = weight.shape
+    batch, height, width, inputs = pixels.shape
+    outputs = weight.shape[2]
     down, across = height // TILE, width // TILE
     num = max(
         rows for rows in range(1, down + 1) if down % rows == 0 and (rows == 1 or rows * across <= TILES_PER_STRIP)
