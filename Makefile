@@ -5,6 +5,7 @@ PYTEST_ARGS ?=
 CHAOS ?= chaos
 DEMO_INPUTS ?= out/demo-inputs
 DEMO_MANIFEST ?= $(DEMO_INPUTS)/manifest.jsonl
+DEMO_FACES ?= $(DEMO_INPUTS)/faces.jsonl
 DEMO_OUTPUT ?= out/demo
 FILM_SONG ?= out/song.flac
 FILM_OUTPUT ?= out/film.mp4
@@ -37,9 +38,10 @@ help:  ## list the targets
 
 venv: $(STAMP)  ## install pinned versions of everything into .venv (the other targets do it when needed)
 
-demo: $(STAMP)  ## edit the bundled pictures with the bundled sounds; the result is out/demo/index.html
+demo: $(STAMP)  ## edit the bundled pictures with the bundled sounds; the results are out/demo/index.html and out/demo-faces/index.html
 	$(RUN) -m soundguide.miniature.demo $(DEMO_INPUTS)
 	$(RUN) jobs/bulk_manipulate.py --manifest $(DEMO_MANIFEST) --output $(DEMO_OUTPUT)
+	$(RUN) jobs/bulk_manipulate.py --manifest $(DEMO_FACES) --output $(DEMO_OUTPUT)-faces --preset miniature-faces
 
 film: $(STAMP)  ## film a picture that follows half a minute of synthesised music; the result is out/film.mp4, with sound
 	$(RUN) -m soundguide.miniature.song $(FILM_SONG)

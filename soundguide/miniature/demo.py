@@ -1,20 +1,24 @@
 """Write the inputs of the demo: a manifest of about thirty edits, with synthesised sounds and one photograph.
 
-``python -m soundguide.miniature.demo FOLDER`` writes ``FOLDER/manifest.jsonl``, ``FOLDER/sounds/*.wav`` and
-``FOLDER/photos/china.png``.
+``python -m soundguide.miniature.demo FOLDER`` writes ``FOLDER/manifest.jsonl``, ``FOLDER/faces.jsonl`` (six faces with
+a voice each, for the preset miniature-faces), ``FOLDER/sounds/*.wav`` and ``FOLDER/photos/china.png``.
 """
 
 from __future__ import annotations
 
 import json
 from argparse import ArgumentParser
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from soundguide.audio.decode import encode_wav
 from soundguide.images import encode_png
+from soundguide.miniature.faces import voices
+from soundguide.miniature.faces.labels import LABELS as EXPRESSIONS
 from soundguide.miniature.labels import EVENTS
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
 from soundguide.storage import Storage, escape_id
@@ -24,24 +28,35 @@ SECONDS = 6.0
 SOFT_EVENTS = ("raining", "fire crackling", "fireworks exploding", "walking in snow")
 DEMO_STYLES = ("orchestral music", "techno music")
 SOURCE_SEEDS = (28, 138, 41, 153, 161, 63, 105, 182)  # calm scenes of different hours and seasons
+FACE_SEEDS = (0, 1, 2, 3, 4, 5)  # people who are different, and calm
 
 Entry = dict[str, Any]
 
 
 def write_demo(folder: Path) -> Path:
-    """Write the demo's inputs into ``folder`` and return the manifest; the same files every time."""
-    entries = [*_event_rows(), *_style_rows(), *_mixed_rows(), *_photo_rows(), _broken_row()]
+    """Write the demo's inputs into ``folder`` and return the landscapes' manifest; the same files every time."""
+    landscapes = [*_event_rows(), *_style_rows(), *_mixed_rows(), *_photo_rows(), _broken_row()]
+    _write_sounds(folder, landscapes, synthesise)
+    faces = _face_rows()
+    _write_sounds(folder, faces, voices.synthesise)
     storage = Storage()
-    heard = sorted({(entry["_label"], entry["_intensity"]) for entry in entries if "_label" in entry})
-    for index, (label, intensity) in enumerate(heard):
-        waveform = synthesise(label, seconds=SECONDS, intensity=intensity, rng=np.random.default_rng((7, index)))
-        storage.write_bytes(str(folder / _sound_file(label, intensity)), encode_wav(waveform, SAMPLE_RATE_HZ))
     storage.write_bytes(str(folder / "photos" / "china.png"), encode_png(_photograph()))
     storage.write_bytes(str(folder / "sounds" / "broken.wav"), b"RIFF....this file was cut off")
+    _write_manifest(folder / "faces.jsonl", faces)
+    return _write_manifest(folder / "manifest.jsonl", landscapes)
+
+
+def _write_sounds(folder: Path, entries: list[Entry], play: Callable[..., NDArray[np.float32]]) -> None:
+    heard = sorted({(entry["_label"], entry["_intensity"]) for entry in entries if "_label" in entry})
+    for index, (label, intensity) in enumerate(heard):
+        waveform = play(label, seconds=SECONDS, intensity=intensity, rng=np.random.default_rng((7, index)))
+        Storage().write_bytes(str(folder / _sound_file(label, intensity)), encode_wav(waveform, SAMPLE_RATE_HZ))
+
+
+def _write_manifest(path: Path, entries: list[Entry]) -> Path:
     lines = (json.dumps({key: value for key, value in entry.items() if not key.startswith("_")}) for entry in entries)
-    manifest = folder / "manifest.jsonl"
-    storage.write_bytes(str(manifest), ("\n".join(lines) + "\n").encode())
-    return manifest
+    Storage().write_bytes(str(path), ("\n".join(lines) + "\n").encode())
+    return path
 
 
 def _sound_file(label: str, intensity: float) -> str:
@@ -103,12 +118,18 @@ def _photo_rows() -> list[Entry]:
     ]
 
 
+def _face_rows() -> list[Entry]:
+    return [
+        {"id": label, "seed": seed, **_heard(label, LOUD)} for label, seed in zip(EXPRESSIONS, FACE_SEEDS, strict=True)
+    ]
+
+
 def _broken_row() -> Entry:
     note = "broken on purpose: one bad row stops nothing"
     return {"id": "broken-file", "seed": SOURCE_SEEDS[0], "audio": "sounds/broken.wav", "note": note}
 
 
-def _photograph() -> np.ndarray[Any, np.dtype[np.uint8]]:
+def _photograph() -> NDArray[np.uint8]:
     """Return the landscape photograph that scikit-learn ships, ``[427, 640, 3]`` uint8."""
     try:
         from sklearn.datasets import load_sample_image
@@ -116,7 +137,7 @@ def _photograph() -> np.ndarray[Any, np.dtype[np.uint8]]:
         raise ImportError(
             "the demo's photograph comes with scikit-learn. Install it: pip install 'soundguide[demo]'"
         ) from error
-    picture: np.ndarray[Any, np.dtype[np.uint8]] = load_sample_image("china.jpg")
+    picture: NDArray[np.uint8] = load_sample_image("china.jpg")
     return picture
 
 

@@ -19,8 +19,9 @@ from soundguide.miniature.report.judge import Judge
 from soundguide.miniature.report.measures import mean
 from soundguide.miniature.report.study import Study
 from soundguide.models.manifest import MINIATURE_FACES
+from soundguide.preset import load_preset
 
-FACE_LAMBDA_ID = 0.5
+FACE_LAMBDA_ID = load_preset(MINIATURE_FACES).edit.lambda_id
 """Weight of the identity term (Eq. 18) in the report's edits of faces, where its settings have none."""
 
 _OF_MODELS = {
