@@ -25,7 +25,7 @@ from soundguide.miniature.latents import Z_DIM
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report import Amount, Report, recognition, run_report
 from soundguide.miniature.report.edits import Outcome, Trial
-from soundguide.miniature.report.faces import FACE_LAMBDA_ID, FaceEdit, measure_face_edits
+from soundguide.miniature.report.faces import FACE_SETTINGS, FaceEdit, measure_face_edits
 from soundguide.miniature.report.figures import GOALS, assemble
 from soundguide.miniature.report.judge import Judge
 from soundguide.models import manifest
@@ -190,7 +190,7 @@ def test_a_term_without_a_weight_of_its_own_has_the_reports_and_landscapes_none(
         )
         return found.details[part]  # type: ignore[return-value]
 
-    assert details_of("faces", 0.0)["lambda_id"] == FACE_LAMBDA_ID
+    assert details_of("faces", 0.0)["lambda_id"] == FACE_SETTINGS.lambda_id
     assert details_of("edits", 1.0)["failed"] == []  # a world without identity encoder is edited all the same
 
 

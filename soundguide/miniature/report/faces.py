@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -21,8 +21,8 @@ from soundguide.miniature.report.study import Study
 from soundguide.models.manifest import MINIATURE_FACES
 from soundguide.preset import load_preset
 
-FACE_LAMBDA_ID = load_preset(MINIATURE_FACES).edit.lambda_id
-"""Weight of the identity term (Eq. 18) in the report's edits of faces, where its settings have none."""
+FACE_SETTINGS = load_preset(MINIATURE_FACES).edit
+"""Settings of the report's edits of faces, where its own say nothing else."""
 
 _OF_MODELS = {
     "face_generator_error": "generator_error",
@@ -47,10 +47,12 @@ def with_face_models(config: ManipulatorConfig) -> ManipulatorConfig:
 
 def measure_faces(study: Study) -> tuple[Findings, tuple[FaceEdit, ...]]:
     """Measure the models of faces, then edits of faces without an expression by one voice each."""
+    asked = {name: getattr(study.settings, name) for name in study.settings.model_fields_set}
+    study = replace(study, settings=FACE_SETTINGS.override(asked))
     scenes = study.scenes(num=study.amount.num_scenes, rendered=True)
     models = _measure_models(study, scenes)
     judge = Judge.calibrated(study.reader, scenes)
-    lambda_id = study.settings.lambda_id or FACE_LAMBDA_ID
+    lambda_id = study.settings.lambda_id or FACE_SETTINGS.lambda_id
     edits = _edit_faces(study, judge, lambda_id)
     found = measure_face_edits(judge, edits)
     return models | found | Findings({}, {"lambda_id": lambda_id}), edits

@@ -48,7 +48,7 @@ def run_report(
 
     ``sources``: pictures edited for each label; ``recordings``: a folder with ``index.csv``; ``seed`` chooses other
     samples; ``settings`` of the edits, the defaults unless given; a ``lambda_id`` above 0 among them is that of the
-    edits that keep a face, `faces.FACE_LAMBDA_ID` unless given. ``manipulator`` and ``reader``: other models of
+    edits that keep a face, `faces.FACE_SETTINGS` unless given. ``manipulator`` and ``reader``: other models of
     landscapes than the packaged ones, ``face_manipulator`` and ``face_reader``: of faces; those of parts that are not
     measured are not loaded. ``console`` shows progress. Must not be called from a running event loop.
 
