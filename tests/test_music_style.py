@@ -197,9 +197,7 @@ def test_pictures_that_join_are_edited_by_what_was_heard_before(
     assert kept.items() <= {id: row["seconds"] for id, row in again.items()}.items() and len(again) == 9
 
 
-def test_a_still_for_each_segment(
-    local_ray: None, tiny_models: ManipulatorConfig, songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_still_for_each_segment(local_ray: None, tiny_models: ManipulatorConfig, tmp_path: Path) -> None:
     silent_in_the_middle = melody(5, 30)
     silent_in_the_middle[10 * RATE_HZ : 20 * RATE_HZ] = 0
     folder = tmp_path / "songs"

@@ -9,8 +9,9 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from soundguide.audio.decode import SILENCE_PEAK
 from soundguide.errors import InvalidAudio
+
+SILENT_RMS = 10.0 ** (-70.0 / 20.0)  # a pause is never quite silent: noise, and the resampler's ringing at its ends
 
 _REMEDY = "Give another output folder, in which the songs are heard again"
 
@@ -35,8 +36,8 @@ class Segments:
 
     @property
     def audible(self) -> NDArray[np.bool_]:
-        """Which segments can guide an edit, ``[N]``: not silent, and with an embedding."""
-        heard: NDArray[np.bool_] = (self.rms >= SILENCE_PEAK) & (np.abs(self.embeddings).max(1) > 0)
+        """Which segments can guide an edit, ``[N]``: above -70 dBFS, and with an embedding."""
+        heard: NDArray[np.bool_] = (self.rms >= SILENT_RMS) & (np.abs(self.embeddings).max(1) > 0)
         return heard
 
     def span(self, index: int) -> tuple[float, float]:
