@@ -235,5 +235,6 @@ def test_landscapes_and_faces_share_a_sheet(tmp_path: Path, report: Report) -> N
     scene = Outcome(Trial("raining", 0, b"", "x"), plain(9, 9, 9), plain(99, 9, 9))
     replace(report, outcomes=(scene,)).contact_sheet(tmp_path / "both.png")
     report.contact_sheet(tmp_path / "faces.png")
-    both, faces = (Image.open(tmp_path / name).size for name in ("both.png", "faces.png"))
+    with Image.open(tmp_path / "both.png") as both_sheet, Image.open(tmp_path / "faces.png") as faces_sheet:
+        both, faces = both_sheet.size, faces_sheet.size
     assert both[0] == faces[0] and both[1] == faces[1] + 128 + 12
