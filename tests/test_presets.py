@@ -17,7 +17,7 @@ from soundguide.config import EditSettings, ManipulatorConfig, parse_mix_layers
 from soundguide.errors import InvalidCheckpoint, InvalidConfig
 from soundguide.model_facts import absolute_models, read_model_facts
 from soundguide.models.home import HOME_VARIABLE, home_folder, named_models
-from soundguide.models.manifest import resolve_model
+from soundguide.models.manifest import PACKAGED, resolve_model
 from soundguide.preset import apply_preset, load_preset, preset_names
 from soundguide.run_folder import identify
 from soundguide.stages import SourceLimits
@@ -90,7 +90,7 @@ def test_without_an_identity_encoder_there_is_no_identity_term(small: str) -> No
     assert apply_preset(keeping, EditSettings(lambda_id=0.1), NO_MODELS)[0].lambda_id == 0.1  # told when it is used
 
 
-@pytest.mark.parametrize("name", sorted({*preset_names()} - {"miniature"}))
+@pytest.mark.parametrize("name", sorted({*preset_names()} - {*PACKAGED}))
 def test_a_missing_model_is_told_with_what_to_get_and_how(name: str, empty_home: Path) -> None:
     preset = load_preset(name)
     with pytest.raises(InvalidConfig) as caught:
