@@ -140,12 +140,13 @@ def stream_rows(
 
     ``source`` makes the rows in the manifest's place; it is called when Ray runs. What comes out is written as results.
     A row that kills its process again and again is quarantined. Raises Stalled where nothing moves for
-    `pool.stall_seconds`.
+    `pool.stall_seconds`, OutputConflict and StoreUnavailable where results cannot be written.
     """
     import ray
     from ray import cloudpickle
     from ray.data.checkpoint import CheckpointConfig
     from ray.data.exceptions import ExecutionTimeoutError
+    from ray.exceptions import RayTaskError
 
     import finished_ids  # imports ray
 
@@ -216,6 +217,9 @@ def stream_rows(
             f"CPUs and {pool.gpus_per_actor:g} GPUs each{labelled}: ray status tells whether the cluster has them. If "
             "it only takes so long, give a higher pool.stall_seconds. The same command goes on where this one ended"
         ) from exc
+    except RayTaskError as exc:
+        with folder.storage.writing(folder.results_uri):  # the results are written by Ray Data, not through our storage
+            raise exc.cause from exc
     finally:
         context.checkpoint_config = None  # or whatever this process reads next would lack the ids that are done here
 

@@ -94,12 +94,21 @@ class Storage:
         Raises OutputConflict where that cannot be.
         """
         scheme, path = self._locate(uri)
-        if scheme == "s3":
-            with _translated(uri):
+        with self.writing(uri):
+            if scheme == "s3":
                 self._s3().pipe_file(path, data)  # one put, or a multipart upload that appears when complete
-        else:
-            with _writing(uri):
+            else:
                 _replace_file(Path(path), data)
+
+    @contextmanager
+    def writing(self, uri: str) -> Iterator[None]:
+        """Translate what others, who write at `uri` without us, are told by the system and by S3.
+
+        Raises OutputConflict and StoreUnavailable, as `write_bytes` does; all else stays as it is.
+        """
+        scheme, _ = self._locate(uri)
+        with _translated(uri) if scheme == "s3" else _writing(uri):
+            yield
 
     def require_folder(self, uri: str) -> None:
         """Make the local folder `uri`, and raise OutputConflict where nothing can be written in it.

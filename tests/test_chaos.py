@@ -235,32 +235,34 @@ def test_faults_of_the_object_store_cost_time_and_nothing_else_and_no_secret_is_
     assert len(written) > 3 * NUM_ROWS and not [path for path in written if secret.encode() in path.read_bytes()]
 
 
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A disk of half a MiB."""
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=512k", "tmpfs", str(disk)]
+@pytest.fixture(params=["", "results"], ids=["for-all", "for-results"])
+def small_disk(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tuple[Path, Path]]:
+    """A run's output folder, and the disk without room on which it, or its folder of results, lies."""
+    output = tmp_path / "out"
+    disk = output / request.param
+    disk.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", f"size={'4k' if request.param else '112k'}", "tmpfs", str(disk)]
     mounted = subprocess.run(mount, capture_output=True, check=False)
     if mounted.returncode:
         pytest.skip(f"no small disk can be mounted: {mounted.stderr.decode().strip()}; run the tests as root")
-    yield disk
+    yield output, disk
     subprocess.run(["umount", "-l", disk], check=True)
 
 
 def test_a_full_disk_stops_the_run_with_a_reason_and_the_rest_is_done_when_there_is_room(
-    calm: dict[str, np.ndarray], tiny_models: ManipulatorConfig, bulk_sources: Path, small_disk: Path, tmp_path: Path
+    calm: dict[str, np.ndarray],
+    tiny_models: ManipulatorConfig,
+    bulk_sources: Path,
+    small_disk: tuple[Path, Path],
+    tmp_path: Path,
 ) -> None:
-    log, output = tmp_path / "log", small_disk / "out"
-    ballast = small_disk / "ballast"
-    ballast.write_bytes(bytes(400 * 1024))
+    (output, disk), log = small_disk, tmp_path / "log"
     arguments = slow_run(tiny_models, bulk_sources, output, "disk.csv")
     with running(arguments, log) as process:
         assert process.wait(180) == 2, log.read_text()[-3000:]
     told = log.read_text().splitlines()[-1]
     assert told.startswith("OutputConflict: ") and "No space left on device. Make room" in told
-    ballast.unlink()
-    subprocess.run(["mount", "-o", "remount,size=64m", small_disk], check=True)
+    subprocess.run(["mount", "-o", "remount,size=64m", disk], check=True)
     with running(arguments, log) as process:
         assert process.wait(120) == 0, log.read_text()[-3000:]
     require_whole(output, calm, log)
