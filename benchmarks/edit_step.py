@@ -151,8 +151,9 @@ def measure(plan: Plan, batch: int, compiled: bool) -> dict[str, Any]:
         }
         if name in ceilings:
             row["share_of_ceiling"] = round(medians[ceilings[name].name] / medians[side.name], 3)
-        if side.name in codes and name != "fp32":
-            row["psnr_db"] = round(psnr_db(world, codes[side.name], codes[ours["fp32"].name]), 1)
+        if name in ours and side.name in codes and name != "fp32":  # two views have another end
+            psnr = psnr_db(world, codes[side.name], codes[ours["fp32"].name])
+            row["psnr_db"] = round(psnr, 1) if psnr < math.inf else "equal"
         rows[name] = row
     return {
         "batch": batch,
@@ -177,7 +178,7 @@ def show(record: dict[str, Any]) -> None:
     for name, row in record["ours"].items():
         share = f"  {row['share_of_ceiling']:.0%} of the bare networks' speed" if "share_of_ceiling" in row else ""
         target = f" (target {TARGETS[name]})" if name in TARGETS else ""
-        psnr = f"  {row['psnr_db']} dB to fp32 (target {TARGET_PSNR_DB:.0f})" if "psnr_db" in row else ""
+        psnr = f"  PSNR to fp32 {row['psnr_db']} (target {TARGET_PSNR_DB:.0f} dB)" if "psnr_db" in row else ""
         print(f"  {'ours ' + name:20} {row['seconds']:8.3f}  {row['times_peers']:5.2f} x peers{target}{share}{psnr}")
 
 

@@ -11,7 +11,7 @@ most of its frames. Parts: from 3 s on to 2 s before the cross-fade, and from 2 
 
 Targets: first style seen before and second after, in at least 75 % of ours; Spearman's correlation of loudness (RMS of
 0.4 s, dB) and distance from the source over the frames at least 0.5, near 0 with --react 0; no frame further from the
-one before than the stated bound; drift of terrain, house and trees at most 0.08. Writes
+one before than the stated bound; drift of the layout (mountains and their ridge, trees, house) at most 0.08. Writes
 benchmarks/results/film_quality.json, and strips of the films into --strips DIR.
 """
 
@@ -41,8 +41,7 @@ from soundguide.manipulator import Manipulator
 from soundguide.miniature.labels import LABELS, MUSIC_STYLES
 from soundguide.miniature.report.edits import choose_sources, draw
 from soundguide.miniature.report.held_out import held_out_scenes
-from soundguide.miniature.report.judge import Judge, load_reader
-from soundguide.miniature.scenes import CONTINUOUS
+from soundguide.miniature.report.judge import Judge, layout_drift, load_reader
 from soundguide.miniature.song import CROSSFADE_SECONDS, change_of_style
 from soundguide.models.manifest import resolve_model
 
@@ -51,7 +50,6 @@ SECONDS, RATE_HZ = 30.0, 16_000
 LOOKS_PER_SECOND = 2
 FROM_SECONDS, MARGIN_SECONDS = 3.0, 2.0
 BOUND = 0.25  # of the farthest key code's distance, per frame
-LAYOUT = ("terrain", "house", "trees")
 MODES = {"ours": {}, "react 0": {"react": 0.0}, "reaction only": {"semantic": 0.0}}
 STYLES = [LABELS.index(style) for style in MUSIC_STYLES]
 
@@ -156,8 +154,7 @@ def judge_film(
     first, second = LABELS.index(scene.first), LABELS.index(scene.second)
     rises = judge.rises(source.logits, reading.logits)[:, STYLES]
     strongest = [MUSIC_STYLES[int(rises[part].mean(0).argmax())] for part in (before, after)]
-    layout = [CONTINUOUS.index(name) for name in LAYOUT]
-    drift = (reading.factors - source.factors).abs()[before | after][:, layout].mean()
+    drift = layout_drift(source, reading)[before | after].mean()
     flicker = draw_differences(manipulator, motion, num_frames)
     return {
         "first_before": float(present[before, first].mean()),

@@ -8,9 +8,10 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from edit_job import EditJobConfig
+from soundguide.film.settings import FilmLook
 from soundguide.manifest import read_manifest
 from soundguide.songs.folders import list_pictures, list_seeds, list_songs
-from soundguide.songs.music_run import MusicSettings, SongLimits
+from soundguide.songs.music_run import FilmFormat, MusicSettings, SongLimits
 from soundguide.songs.pooling import Pooling
 from soundguide.storage import Storage
 
@@ -29,6 +30,9 @@ class MusicConfig(EditJobConfig):
     pooling: Annotated[
         Pooling, Field(description="How segments become one still's target (docs/music.md compares them).")
     ] = "mean"
+    films: Annotated[bool, Field(description="Films in place of stills: each picture lives through each song.")] = False
+    film: Annotated[FilmLook, Field(description="What films are like.")] = FilmLook()
+    film_format: Annotated[FilmFormat, Field(description="Of the films' files.")] = "mp4"
     limits: Annotated[SongLimits, Field(description="What one row's files may cost.")] = SongLimits()
 
     @model_validator(mode="after")
@@ -38,6 +42,8 @@ class MusicConfig(EditJobConfig):
             raise ValueError(
                 f"give songs with one of images and seeds, or pairs alone; got {' and '.join(given) or 'none of them'}"
             )
+        if self.films and self.per_segment:
+            raise ValueError("a film lives through all segments of its song; give films or per_segment, not both")
         return self
 
     @property
@@ -48,7 +54,19 @@ class MusicConfig(EditJobConfig):
             segment_seconds=self.segment_seconds,
             per_segment=self.per_segment,
             pooling=self.pooling,
+            film=self.film if self.films else None,
+            film_format=self.film_format,
         )
+
+    def require_films(self) -> None:
+        """Raise InvalidConfig where films are wanted and what makes them is not installed."""
+        if self.films:
+            from soundguide.film.encode import require_format
+            from soundguide.film.reaction import require_librosa
+
+            require_format(f"film.{self.film_format}")
+            if self.film.react > 0:
+                require_librosa()
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,9 @@ over pictures that the generator draws, without any file:
 a picture for each 10 s of each song:
   python jobs/music_style.py --songs albums --images photos --per_segment --output out/segments
 
+a film for each song and picture, a few minutes each:
+  python jobs/music_style.py --songs albums --images photos --films --output out/films
+
 chosen pairs, in the manifest's form of the bulk job (CSV, JSON Lines or Parquet: id, audio, and image, seed or latent):
   python jobs/music_style.py --pairs pairs.csv --output out/pairs
 
@@ -22,7 +25,7 @@ again, and songs and pictures that joined the folders since are added. The same 
 
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -61,6 +64,7 @@ def run(config: MusicConfig, console: Console) -> int:
     log_as(config.log_format)
     storage = Storage(config.storage)
     sources = read_sources(config, storage)
+    config.require_films()
     config = config.placed()
     facts = read_model_facts(config.manipulator, storage)
     folder = music_folder(config.output, storage, config.music.meeting)
@@ -148,28 +152,37 @@ class Job:
     def _edit(self, rows: SongRows, config_hash: str, *, num_rows: int) -> None:
         """Edit the rows that no earlier run has edited, ``num_rows``."""
         from song_source import SongSource  # imports Ray
+        from soundguide.film.settings import FilmSettings
         from soundguide.manipulator import Manipulator  # loads torch
+        from soundguide.songs.films import FilmFiles, FilmMaker
 
         config, storage, digests = self.config, self.folder.storage, self.facts.digests
         read, written = (ByteCount(f"soundguide_bytes_{name}", _PROGRAM) for name in ("read", "written"))
         base = EditPreparer(self.facts, config.edit, storage, config.limits, read)
         preparer = SongEditPreparer(base, self._files, config.pooling)
+        actor: Callable[..., Manipulator | FilmMaker] = Manipulator
+        pool, max_rows, kind = config.pool, MAX_ROWS_PER_BLOCK, "images"
+        if config.films:
+            settings = FilmSettings(**config.film.model_dump(), segment_seconds=config.segment_seconds)
+            actor = partial(FilmMaker, FilmFiles(config.output, self._files, settings, config.film_format))
+            pool = pool.model_copy(update={"rows_per_block": pool.rows_per_block or 1})  # a film may take minutes
+            max_rows, kind = 1, "films"
         if not config.shows_bars:
-            self.console.print(f"editing {num_rows:,} rows; pictures appear in {join_uri(config.output, 'images')}")
+            self.console.print(f"editing {num_rows:,} rows; {kind} appear in {join_uri(config.output, kind)}")
         stream_rows(
             self.folder,
             Stages(
                 preparer.prepare_table,
                 preparer.refuse,
-                Manipulator,
+                actor,
                 config.manipulator,
                 _PROGRAM,
                 refuse_prepared,
                 SongEditFinisher(EditFinisher(config.output, digests, storage, written)).finish_table,
             ),
-            pool=config.pool,
+            pool=pool,
             calls_per_actor=CALLS_PER_ACTOR,
-            max_rows_per_block=MAX_ROWS_PER_BLOCK,
+            max_rows_per_block=max_rows,
             num_rows=num_rows,
             config_hash=config_hash,
             progress=config.shows_bars,

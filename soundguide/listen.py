@@ -43,7 +43,7 @@ class Listener:
         """Return what `hear` does of samples ``[T]`` at the encoder's rate, block by block."""
         hop = max(1, self.audio.num_samples // 2)
         windows = split_windows(blocks, window_samples=self.audio.num_samples, hop_samples=hop)
-        return pool_stream(windows, self._encode, batch_size=WINDOW_BATCH)
+        return pool_stream(windows, self.encode, batch_size=WINDOW_BATCH)
 
     def embed(self, sound: bytes | BinaryIO) -> Tensor:
         """Return the unit-norm embedding ``[E]`` alone that `hear` returns."""
@@ -54,7 +54,7 @@ class Listener:
         num = self.audio.num_samples
         blocks = iter_audio(sound, sample_rate=self.audio.sample_rate)
         windows = split_windows(blocks, window_samples=num, hop_samples=num)
-        return torch.cat([self._encode(torch.from_numpy(window)[None]) for window in windows])
+        return torch.cat([self.encode(torch.from_numpy(window)[None]) for window in windows])
 
     def probabilities(self, embeddings: Tensor) -> Tensor:
         """Return the probability of each label, ``[..., num_labels]``, for embeddings ``[..., E]``."""
@@ -66,6 +66,7 @@ class Listener:
         best = sorted(range(len(probabilities)), key=probabilities.__getitem__, reverse=True)[:num]
         return tuple((self.labels[index], probabilities[index]) for index in best)
 
-    def _encode(self, waveforms: Tensor) -> Tensor:
+    def encode(self, waveforms: Tensor) -> Tensor:
+        """Return the unit-norm embeddings ``[B, E]`` of windows ``[B, T]`` at the encoder's rate."""
         with torch.no_grad():
             return self.audio.encode_audio(waveforms.to(self.device)).float()

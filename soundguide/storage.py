@@ -5,6 +5,7 @@ import hashlib
 import os
 import posixpath
 import re
+import shutil
 import stat
 import uuid
 from collections.abc import Iterator
@@ -100,6 +101,15 @@ class Storage:
             else:
                 _replace_file(Path(path), data)
 
+    def write_file(self, uri: str, file: Path) -> None:
+        """Write what the local `file` holds to `uri`, as `write_bytes` does, without ever holding it."""
+        scheme, path = self._locate(uri)
+        with self.writing(uri):
+            if scheme == "s3":
+                self._s3().put_file(os.fspath(file), path)
+            else:
+                _replace_file(Path(path), file)
+
     @contextmanager
     def writing(self, uri: str) -> Iterator[None]:
         """Translate what others, who write at `uri` without us, are told by the system and by S3.
@@ -130,6 +140,15 @@ class Storage:
                 Path(path).unlink(missing_ok=True)
             elif self._s3().exists(path):
                 self._s3().rm_file(path)
+
+    def remove_folder(self, uri: str) -> None:
+        """Remove the folder `uri` with all in it, if there is one."""
+        scheme, path = self._locate(uri)
+        with _translated(uri):
+            if scheme == "file":
+                shutil.rmtree(path, ignore_errors=not os.path.exists(path))
+            elif self._s3().exists(path):
+                self._s3().rm(path, recursive=True)
 
     def exists(self, uri: str) -> bool:
         """Say whether `uri` names a file or a folder (on S3: an object, or a prefix that holds some)."""
@@ -268,12 +287,17 @@ def _walk(folder: str) -> list[str]:
     return [os.path.join(parent, name) for parent, _, names in os.walk(folder, onerror=refuse) for name in names]
 
 
-def _replace_file(path: Path, data: bytes) -> None:
+def _replace_file(path: Path, data: bytes | Path) -> None:
+    """Put bytes, or what another file holds, under a name, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.parent / f".{uuid.uuid4().hex}.tmp"  # same folder: a rename is atomic only inside one file system
     try:
         with temporary.open("xb") as file:
-            file.write(data)
+            if isinstance(data, bytes):
+                file.write(data)
+            else:
+                with data.open("rb") as given:
+                    shutil.copyfileobj(given, file)
             file.flush()
             os.fsync(file.fileno())  # or a power cut after the rename could leave an empty file under the final name
         os.replace(temporary, path)

@@ -210,7 +210,7 @@ def test_a_folder_that_is_no_film_s_is_refused(single: Manipulator, tmp_path: Pa
 
 def work_folder(tmp_path: Path) -> WorkFolder:
     config = KeyOrigin(song_sha256="a", source="seed 1", segment_seconds=1, settings=SHORT, models={}, version="0")
-    return WorkFolder(tmp_path / "a.mp4", config)
+    return WorkFolder(str(tmp_path / "a.mp4.film"), config)
 
 
 def test_a_damaged_or_foreign_key_counts_as_missing(tmp_path: Path) -> None:

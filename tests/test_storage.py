@@ -174,6 +174,20 @@ def test_s3_objects_round_trip(s3: Storage) -> None:
 
 
 @pytest.mark.s3
+@pytest.mark.parametrize("root", ["s3://bucket/more", "{tmp_path}/more"])
+def test_a_file_is_written_whole_and_a_folder_removed_with_all_in_it(s3: Storage, tmp_path: Path, root: str) -> None:
+    root, data = root.format(tmp_path=tmp_path), bytes(range(256)) * 4096
+    (tmp_path / "film").write_bytes(data)
+    s3.write_file(f"{root}/films/a", tmp_path / "film")
+    s3.write_file(f"{root}/films/deep/b", tmp_path / "film")
+    s3.write_bytes(f"{root}/films-too", b"c")
+    assert s3.read_bytes(f"{root}/films/a") == data
+    s3.remove_folder(f"{root}/films")
+    s3.remove_folder(f"{root}/films")  # there is none any more
+    assert s3.list(root) == (f"{root}/films-too",)
+
+
+@pytest.mark.s3
 def test_s3_errors_name_the_uri(s3: Storage) -> None:
     for uri in ("s3://bucket/missing", "s3://no-such-bucket/key"):
         with pytest.raises(SourceNotFound, match=f"{uri} does not exist"):

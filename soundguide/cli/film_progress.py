@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from soundguide.film.keys import Key
     from soundguide.film.make import Film
     from soundguide.film.render import Frames
-    from soundguide.film.segments import Segment
     from soundguide.film.settings import FilmSettings
     from soundguide.manipulator import Manipulator
     from soundguide.records import PreparedEdit
@@ -36,9 +35,9 @@ class _Bars:
         self.finish()
         self._task = self._progress.add_task(phase, total=total or None, values="")
 
-    def heard(self, segment: Segment) -> None:
-        """Count the segments that were heard."""
-        self._update(_clock(segment.start + segment.seconds))
+    def heard(self, until: float) -> None:
+        """Show how far the song was heard."""
+        self._update(_clock(until))
 
     def searching(self, progress: News) -> None:
         """Show where a search is."""

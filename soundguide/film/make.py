@@ -6,6 +6,7 @@ import asyncio
 import json
 import math
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -16,10 +17,10 @@ from numpy.typing import NDArray
 
 from soundguide import __version__
 from soundguide.film.encode import FilmWriter, enlargement, require_format
-from soundguide.film.keys import Code, Key, find_keys
+from soundguide.film.keys import Key, find_keys
 from soundguide.film.motion import Motion, random_walk
 from soundguide.film.path import CodePath, path_through
-from soundguide.film.reaction import Curve, drive_of, measure_song
+from soundguide.film.reaction import Envelopes, drive_of, measure_song
 from soundguide.film.render import Frames, render
 from soundguide.film.segments import Segment, at_one_level, hear_segments
 from soundguide.film.settings import FilmSettings
@@ -29,6 +30,7 @@ from soundguide.manipulator import Manipulator
 from soundguide.records import PreparedEdit, Progress
 from soundguide.slots import OnProgress
 from soundguide.songs.hashing import hash_file
+from soundguide.world import World
 
 
 class Watcher(Protocol):
@@ -38,8 +40,8 @@ class Watcher(Protocol):
         """Tell that a phase begins that has so many parts; 0: nobody knows yet."""
         ...
 
-    def heard(self, segment: Segment) -> None:
-        """Tell of a segment that was heard."""
+    def heard(self, until: float) -> None:
+        """Tell how far the song was heard, seconds."""
         ...
 
     def searching(self, progress: Progress) -> None:
@@ -61,7 +63,7 @@ class Unwatched:
     def start(self, phase: str, total: int) -> None:
         """Do nothing."""
 
-    def heard(self, segment: Segment) -> None:
+    def heard(self, until: float) -> None:
         """Do nothing."""
 
     def searching(self, progress: Progress) -> None:
@@ -88,6 +90,15 @@ class Film:
     inversion_error: float
 
 
+@dataclass(frozen=True, slots=True)
+class FilmPlan:
+    """Where each of ``num_frames`` lies, before any is drawn; ``inversion_error`` as of an edit."""
+
+    motion: Motion
+    num_frames: int
+    inversion_error: float
+
+
 def make_film(
     manipulator: Manipulator,
     edit: PreparedEdit,
@@ -102,80 +113,70 @@ def make_film(
 
     ``edit``: the picture and the settings of the key codes; its sound is not read. ``song``: a seekable sound file of
     any length, read as a stream several times. ``output``: where the film appears, whole, at the end; what is finished
-    before lies in a folder beside it (`WorkFolder`), which goes then, unless it is to ``keep``. Must not be called from
-    a running event loop.
+    before lies in the folder ``OUTPUT.film`` (`WorkFolder`), which goes then, unless it is to ``keep``. Must not be
+    called from a running event loop.
 
     Raises `InvalidAudio`, `InvalidConfig`, `OutputConflict`, or a child of `InvalidEdit`.
     """
     suffix = require_format(output.name)
     song.seek(0)
-    config = KeyOrigin(
-        song_sha256=hash_file(song),
+    origin = key_origin(manipulator, edit, settings, song_sha256=hash_file(song))
+    work = WorkFolder(f"{output}.film", origin)
+    watcher.start("listening", 0)
+    listener = manipulator.world.listener
+    heard = hear_segments(song, listener, seconds=settings.segment_seconds, on_heard=watcher.heard)
+    segments = at_one_level(heard)
+    envelopes = None
+    if settings.react > 0:
+        watcher.start("measuring", 0)
+        envelopes = measure_song(song)
+    plan = asyncio.run(plan_film(manipulator, edit, segments, envelopes, settings, work, watcher))
+    unfinished = Path(work.uri) / f"unfinished{suffix}"
+    page = draw_film(manipulator.world, plan, song, unfinished, origin, watcher)
+    os.replace(unfinished, output)
+    if not keep:
+        work.remove()
+    height, width = manipulator.world.picture_size
+    factor = enlargement(height, width, size=settings.size)
+    return Film(
+        path=output,
+        num_frames=plan.num_frames,
+        seconds=segments[-1].end,
+        height=height * factor,
+        width=width * factor,
+        num_segments=len(segments),
+        page=page,
+        inversion_error=plan.inversion_error,
+    )
+
+
+def key_origin(manipulator: Manipulator, edit: PreparedEdit, settings: FilmSettings, *, song_sha256: str) -> KeyOrigin:
+    """Return what the key codes of a film follow from."""
+    return KeyOrigin(
+        song_sha256=song_sha256,
         source=edit.source_sha256 or f"seed {edit.seed}",
         segment_seconds=settings.segment_seconds,
         settings=edit.settings,
         models=manipulator.model_digests,
         version=__version__,
     )
-    work = WorkFolder(output, config)
-    segments = _hear(manipulator, song, settings, watcher)
-    seconds = segments[-1].start + segments[-1].seconds
-    num_frames = math.ceil(round(seconds * settings.fps, 6))
-    drive: Curve | None = None
-    if settings.react > 0:
-        watcher.start("measuring", 0)
-        drive = drive_of(measure_song(song), num_frames=num_frames, fps=settings.fps)
-    source, error, path = asyncio.run(_find_path(manipulator, edit, segments, settings, work, watcher))
-    motion = Motion(source, path, drive, _walk(manipulator, edit, settings, seconds), settings)
-    strip = Strip(settings.fps)
-    height, width = manipulator.world.picture_size
-    factor = enlargement(height, width, size=settings.size)
-    unfinished = work.temporary(suffix)
-    comment = json.dumps({"soundguide": {**json.loads(config.model_dump_json()), "film": settings.model_dump()}})
-
-    def tell(first: int, frames: Frames) -> None:
-        strip.add(first, frames)
-        watcher.drawn(first, frames)
-
-    watcher.start("drawing", num_frames)
-    with FilmWriter(
-        unfinished, height=height, width=width, factor=factor, fps=settings.fps, song=song, comment=comment
-    ) as writer:
-        render(manipulator.world, motion, num_frames, writer, tell)
-    os.replace(unfinished, output)
-    if not keep:
-        work.remove()
-    return Film(
-        path=output,
-        num_frames=num_frames,
-        seconds=seconds,
-        height=height * factor,
-        width=width * factor,
-        num_segments=len(segments),
-        page=strip.page(drive),
-        inversion_error=error,
-    )
 
 
-def _hear(manipulator: Manipulator, song: BinaryIO, settings: FilmSettings, watcher: Watcher) -> list[Segment]:
-    watcher.start("listening", 0)
-    segments = []
-    for segment in hear_segments(song, manipulator.world.listener, seconds=settings.segment_seconds):
-        watcher.heard(segment)
-        segments.append(segment)
-    return at_one_level(segments)
-
-
-async def _find_path(
+async def plan_film(
     manipulator: Manipulator,
     edit: PreparedEdit,
-    segments: list[Segment],
+    segments: Sequence[Segment],
+    envelopes: Envelopes | None,
     settings: FilmSettings,
     work: WorkFolder,
-    watcher: Watcher,
-) -> tuple[Code, float, CodePath | None]:
-    """Return the source's code, the error of its inversion, and the path through the key codes where they count."""
-    world, error = manipulator.world, float("nan")
+    watcher: Watcher = Unwatched(),  # noqa: B008 - has no state
+) -> FilmPlan:
+    """Find the key codes of a film that are not in ``work``, and where they take each frame.
+
+    ``envelopes``: of the song, None with ``settings.react`` 0. Raises a child of `InvalidEdit`.
+    """
+    world, error, seconds = manipulator.world, float("nan"), segments[-1].end
+    num_frames = math.ceil(round(seconds * settings.fps, 6))
     news = OnProgress(1, watcher.searching, preview=False)
     source = work.read_source(num_ws=world.num_ws, w_dim=world.generator.w_dim)
     if source is None:
@@ -184,25 +185,49 @@ async def _find_path(
         code, error = await manipulator.find_source(edit, news)
         source = code.cpu().numpy()
         work.write_source(source)
-    if settings.semantic == 0:
-        return source, error, None
-    watcher.start("key codes", len(segments))
-    keys = []
-    async for key in find_keys(manipulator, source, segments, edit.settings, work=work, on_progress=news):
-        watcher.found(key)
-        keys.append(key.code)
-    seconds = segments[-1].start + segments[-1].seconds
-    return source, error, path_through(source, keys, [segment.middle for segment in segments], seconds=seconds)
+    path = None
+    if settings.semantic > 0:
+        watcher.start("key codes", len(segments))
+        keys = []
+        async for key in find_keys(manipulator, source, segments, edit.settings, work=work, on_progress=news):
+            watcher.found(key)
+            keys.append(key.code)
+        path = path_through(source, keys, [segment.middle for segment in segments], seconds=seconds)
+    drive = None if envelopes is None else drive_of(envelopes, num_frames=num_frames, fps=settings.fps)
+    walk = None if settings.semantic == 1 else _walk(world, edit.settings.view_seed, settings, seconds)
+    return FilmPlan(Motion(source, path, drive, walk, settings), num_frames, error)
 
 
-def _walk(manipulator: Manipulator, edit: PreparedEdit, settings: FilmSettings, seconds: float) -> CodePath | None:
-    if settings.semantic == 1:
-        return None
-    scale: NDArray[np.float32] = manipulator.world.step_scale.to("cpu", torch.float32).numpy()
-    return random_walk(
-        scale,
-        num_ws=manipulator.world.num_ws,
-        seconds=seconds,
-        pace=settings.segment_seconds,
-        seed=edit.settings.view_seed,
-    )
+def draw_film(
+    world: World,
+    plan: FilmPlan,
+    song: BinaryIO,
+    path: Path,
+    origin: KeyOrigin,
+    watcher: Watcher = Unwatched(),  # noqa: B008 - has no state
+) -> Frames:
+    """Draw a film and encode it with its song into the local file ``path``; return its strip's page ``[H, W, 3]``.
+
+    ``origin`` is written into the file. Raises `InvalidAudio` where the song is damaged.
+    """
+    settings = plan.motion.settings
+    strip = Strip(settings.fps)
+    height, width = world.picture_size
+    factor = enlargement(height, width, size=settings.size)
+    comment = json.dumps({"soundguide": {**json.loads(origin.model_dump_json()), "film": settings.model_dump()}})
+
+    def tell(first: int, frames: Frames) -> None:
+        strip.add(first, frames)
+        watcher.drawn(first, frames)
+
+    watcher.start("drawing", plan.num_frames)
+    with FilmWriter(
+        path, height=height, width=width, factor=factor, fps=settings.fps, song=song, comment=comment
+    ) as writer:
+        render(world, plan.motion, plan.num_frames, writer, tell)
+    return strip.page(plan.motion.drive)
+
+
+def _walk(world: World, seed: int, settings: FilmSettings, seconds: float) -> CodePath:
+    scale: NDArray[np.float32] = world.step_scale.to("cpu", torch.float32).numpy()
+    return random_walk(scale, num_ws=world.num_ws, seconds=seconds, pace=settings.segment_seconds, seed=seed)

@@ -45,7 +45,7 @@ class Envelopes:
 
 def measure_song(song: bytes | BinaryIO) -> Envelopes:
     """Measure a sound file as a stream. Raises `InvalidAudio`, and `InvalidConfig` where librosa is not installed."""
-    librosa = _librosa()
+    librosa = require_librosa()
     blocks = iter_audio(song, sample_rate=RATE_HZ, limits=SONG_LIMITS)
     levels: list[NDArray[np.float32]] = []
     fluxes: list[NDArray[np.float32]] = []
@@ -83,7 +83,7 @@ def overlapping(blocks: Iterable[Samples]) -> Iterator[Samples]:
 
 def _beats(flux: NDArray[np.float32]) -> Curve:
     """Return the beats in seconds, tracked in parts (Ellis 2007, librosa)."""
-    librosa = _librosa()
+    librosa = require_librosa()
     part, margin = round(_BEAT_SECONDS * ENVELOPE_HZ), round(_BEAT_MARGIN * ENVELOPE_HZ)
     found: list[Curve] = []
     for start in range(0, len(flux), part):
@@ -166,7 +166,8 @@ def _share(fps: int, seconds: float) -> float:
     return 1 - math.exp(-1 / (fps * seconds))
 
 
-def _librosa() -> ModuleType:
+def require_librosa() -> ModuleType:
+    """Return librosa. Raises `InvalidConfig` where it is not installed."""
     try:
         import librosa
     except ImportError as error:

@@ -1,22 +1,22 @@
-"""A song of any length as segments, each heard for itself, in constant memory."""
+"""A song of any length as the parts that a film's key codes follow, each heard for itself, in constant memory."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
+import torch
 
 from soundguide.audio.decode import AudioLimits, Samples, iter_audio
 from soundguide.audio.windows import Heard
-from soundguide.errors import InvalidAudio
 from soundguide.listen import Listener
-from soundguide.songs.segments import cut_segments
+from soundguide.songs.heard import Segments
+from soundguide.songs.segments import cut_segments, embed_segments
 
 SONG_LIMITS = AudioLimits(max_bytes=8 * 2**30)  # read as a stream: hours of WAV are welcome
-SILENT_DB = -70.0  # a segment's level, below full scale, under which nothing is to be heard in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,33 +33,43 @@ class Segment:
         """When its key code is reached."""
         return self.start + self.seconds / 2
 
+    @property
+    def end(self) -> float:
+        """When the next one begins."""
+        return self.start + self.seconds
 
-def hear_segments(song: bytes | BinaryIO, listener: Listener, *, seconds: float) -> Iterator[Segment]:
+
+def hear_segments(
+    song: bytes | BinaryIO, listener: Listener, *, seconds: float, on_heard: Callable[[float], None] | None = None
+) -> list[Segment]:
     """Cut a sound file into segments of ``seconds`` and hear each: windows of the encoder's length, pooled by loudness.
 
-    A rest of under half a segment joins the one before. Memory holds a few segments, whatever the song's length. Raises
-    `InvalidAudio` as `iter_audio`.
+    A rest of under half a segment joins the one before. Memory holds a few segments, whatever the song's length.
+    ``on_heard`` is told how far it has come, seconds. Raises `InvalidAudio` as `iter_audio`.
     """
     rate = listener.audio.sample_rate
-    blocks = iter_audio(song, sample_rate=rate, block_seconds=seconds, limits=SONG_LIMITS)
-    start = 0
-    for index, samples in enumerate(cut_segments(blocks, round(seconds * rate))):
-        yield Segment(index, start / rate, samples.size / rate, _hear(samples, listener))
-        start += samples.size
+
+    def segments() -> Iterator[Samples]:
+        end = 0.0
+        blocks = iter_audio(song, sample_rate=rate, block_seconds=seconds, limits=SONG_LIMITS)
+        for samples in cut_segments(blocks, round(seconds * rate)):
+            end += samples.size / rate
+            if on_heard is not None:
+                on_heard(end)
+            yield samples
+
+    heard = embed_segments(segments(), listener.encode, window_samples=listener.audio.num_samples, sample_rate=rate)
+    return film_segments(heard, device=listener.device)
 
 
-def _hear(samples: Samples, listener: Listener) -> Heard | None:
-    if level_db(samples) <= SILENT_DB:
-        return None
-    try:
-        return listener.hear_blocks([samples])
-    except InvalidAudio:  # its windows have no direction in common: there is nothing to follow
-        return None
-
-
-def level_db(samples: Samples) -> float:
-    """Return the RMS of samples ``[T]`` in dB below full scale."""
-    return 10 * math.log10(float(np.mean(np.square(samples, dtype=np.float64))) + 1e-20)
+def film_segments(heard: Segments, *, device: torch.device) -> list[Segment]:
+    """Return the segments of a song as a film takes them, their embeddings on ``device``."""
+    starts = np.concatenate([[0.0], np.cumsum(heard.seconds)[:-1]])
+    found = []
+    for index, (embedding, audible) in enumerate(zip(heard.embeddings, heard.audible, strict=True)):
+        sounding = Heard(torch.tensor(embedding, device=device), heard.level_db(index)) if audible else None
+        found.append(Segment(index, float(starts[index]), float(heard.seconds[index]), sounding))
+    return found
 
 
 def at_one_level(segments: Iterable[Segment]) -> list[Segment]:
@@ -72,9 +82,7 @@ def at_one_level(segments: Iterable[Segment]) -> list[Segment]:
     gains = [10 ** (segment.heard.level_db / 20) for segment in listed if segment.heard is not None]
     # loud parts count more, as loud windows do within a part
     level = 20 * math.log10(sum(gain * gain for gain in gains) / sum(gains)) if gains else -math.inf
-    return [_at_level(segment, level) for segment in listed]
-
-
-def _at_level(segment: Segment, level: float) -> Segment:
-    heard = None if segment.heard is None else Heard(segment.heard.embedding, level)
-    return Segment(segment.index, segment.start, segment.seconds, heard)
+    return [
+        segment if segment.heard is None else replace(segment, heard=Heard(segment.heard.embedding, level))
+        for segment in listed
+    ]

@@ -9,14 +9,10 @@ from pydantic import Field, model_validator
 from soundguide.config import Frozen
 
 
-class FilmSettings(Frozen):
-    """What a film is beside its key codes' own `EditSettings`."""
+class FilmLook(Frozen):
+    """What decides a film's frames beside its key codes."""
 
     fps: Annotated[int, Field(ge=1, le=60, description="Frames a second.")] = 24
-    segment_seconds: Annotated[
-        float,
-        Field(ge=1, le=120, description="Seconds of the song that each key code hears; the paper's are 10."),
-    ] = 10.0
     react: Annotated[
         float,
         Field(
@@ -48,3 +44,12 @@ class FilmSettings(Frozen):
         if self.react == 0 and self.semantic == 0:
             raise ValueError("react and semantic are both 0, so that nothing would move. Raise one of them.")
         return self
+
+
+class FilmSettings(FilmLook):
+    """What a film is beside its key codes' own `EditSettings`."""
+
+    segment_seconds: Annotated[
+        float,
+        Field(ge=1, le=120, description="Seconds of the song that each key code hears; the paper's are 10."),
+    ] = 10.0

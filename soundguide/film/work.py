@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
-from pathlib import Path
 from typing import Annotated
 
 import numpy as np
@@ -15,7 +13,7 @@ from pydantic import Field, ValidationError
 from soundguide.config import EditSettings, Frozen
 from soundguide.errors import InvalidLatent, OutputConflict
 from soundguide.latents import decode_latent, encode_latent
-from soundguide.storage import Storage
+from soundguide.storage import Storage, join_uri
 
 Code = NDArray[np.float32]
 
@@ -35,32 +33,32 @@ class KeyOrigin(Frozen):
 
 
 class WorkFolder:
-    """The folder ``OUT.film``: the source's code and the key codes, each written whole, of one `KeyOrigin` alone.
+    """The folder ``uri`` of a film: the source's code and the key codes, each written whole, of one `KeyOrigin` alone.
 
     Every key code names the SHA-256 of the code that it started from: one that was changed, or whose forerunner was,
     counts as missing. Raises `OutputConflict` where the folder belongs to another config.
     """
 
-    def __init__(self, output: Path, config: KeyOrigin) -> None:
-        self.path, self._config, self._storage = output.with_name(f"{output.name}.film"), config, Storage()
-        self._storage.require_folder(str(self.path))
-        record = self.path / _RECORD
-        if record.exists():
+    def __init__(self, uri: str, config: KeyOrigin, storage: Storage = Storage()) -> None:  # noqa: B008 - frozen
+        self.uri, self._config, self._storage = uri, config, storage
+        self._storage.require_folder(uri)
+        record = join_uri(uri, _RECORD)
+        if self._storage.exists(record):
             self._require_own(record)
         else:
-            self._storage.write_bytes(str(record), config.model_dump_json(indent=2).encode())
+            self._storage.write_bytes(record, config.model_dump_json(indent=2).encode())
 
-    def _require_own(self, record: Path) -> None:
+    def _require_own(self, record: str) -> None:
         try:
-            found = KeyOrigin.model_validate_json(record.read_bytes())
+            found = KeyOrigin.model_validate_json(self._storage.read_bytes(record))
         except ValidationError as error:
             raise OutputConflict(
-                f"{record} is no record of a film's key codes. Delete the folder {self.path}, or choose another output."
+                f"{record} is no record of a film's key codes. Delete the folder {self.uri}, or choose another output."
             ) from error
         changed = _differences(found, self._config)
         if changed:
             raise OutputConflict(
-                f"{self.path} holds key codes that were made with other options ({', '.join(changed)}). Give the "
+                f"{self.uri} holds key codes that were made with other options ({', '.join(changed)}). Give the "
                 "options of before to go on; or delete the folder, or choose another output, to begin anew."
             )
 
@@ -80,23 +78,15 @@ class WorkFolder:
         """Keep key code ``index`` ``[L, D]``, which started from ``before``."""
         self._write(_name(index), code, _digest(before))
 
-    def num_keys(self) -> int:
-        """Return how many key codes are kept."""
-        return len(list(self.path.glob("key-*.safetensors")))
-
-    def temporary(self, suffix: str) -> Path:
-        """Return where a film is written until it is whole."""
-        return self.path / f"unfinished{suffix}"
-
     def remove(self) -> None:
         """Remove the folder and all in it."""
-        shutil.rmtree(self.path)
+        self._storage.remove_folder(self.uri)
 
     def _read(self, name: str, before: str, num_ws: int, w_dim: int) -> Code | None:
-        path = self.path / f"{name}.safetensors"
-        if not path.exists():
+        uri = self._file(name)
+        if not self._storage.exists(uri):
             return None
-        data = path.read_bytes()
+        data = self._storage.read_bytes(uri)
         try:
             code = decode_latent(data, num_ws=num_ws, w_dim=w_dim)
         except InvalidLatent:
@@ -104,9 +94,10 @@ class WorkFolder:
         return code if encode_latent(code, metadata=self._facts(code, before)) == data else None
 
     def _write(self, name: str, code: Code, before: str) -> None:
-        self._storage.write_bytes(
-            str(self.path / f"{name}.safetensors"), encode_latent(code, metadata=self._facts(code, before))
-        )
+        self._storage.write_bytes(self._file(name), encode_latent(code, metadata=self._facts(code, before)))
+
+    def _file(self, name: str) -> str:
+        return join_uri(self.uri, f"{name}.safetensors")
 
     def _facts(self, code: Code, before: str) -> dict[str, str]:
         facts = {"config": self._config.digest(), "sha256": _digest(code), "started_from": before}

@@ -30,6 +30,9 @@ from soundguide.miniature.shapes import Canvas
 CONTINUOUS = ("daylight", "sun", "clouds", "mountains", "ridge", "trees", "season", "house", "haze")
 """Names of the continuous factors, in order."""
 
+LAYOUT = ("mountains", "ridge", "trees", "house")
+"""Those that say where what stands: no sound speaks of them."""
+
 NUM_FACTORS = len(CONTINUOUS) + len(LABELS)
 PRESENT = 0.5
 """An event counts as present from this intensity on."""

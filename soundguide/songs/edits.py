@@ -30,10 +30,12 @@ MUSIC_SCHEMA = pa.schema(
         ("start_seconds", pa.float64()),
         ("end_seconds", pa.float64()),
         ("pooling", pa.string()),
+        ("film", pa.string()),
     ]
 )
 """Results of a music run: those of any, and what of the song guided it: a ``segment``, counted from 0, or, where that
-is null, the whole of it by a ``pooling``. Times are in the song, null where it could not be heard."""
+is null, the whole of it by a ``pooling``. Times are in the song, null where it could not be heard. ``film``: its file
+in the output folder, "" where the row is a still."""
 
 _REQUEST = ("id", *URI_COLUMNS, "seed", *OVERRIDES)
 
@@ -169,6 +171,7 @@ def _part(segment: int, pooling: Pooling | Literal[""], start: float | None = No
         "start_seconds": start,
         "end_seconds": end,
         "pooling": pooling if segment < 0 else "",
+        "film": "",
     }
 
 

@@ -8,6 +8,8 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from soundguide.config import Frozen
+from soundguide.errors import InvalidEdit
+from soundguide.film.settings import FilmLook
 from soundguide.model_facts import ModelFacts
 from soundguide.records import PreparedEdit, Row
 from soundguide.run_folder import Facts, RunFolder
@@ -18,6 +20,7 @@ from soundguide.stages import EditPreparer, SourceLimits
 from soundguide.storage import Storage, join_uri
 from soundguide.tables import RESULT_SCHEMA, result_from_row
 
+FilmFormat = Literal["mp4", "mov", "mkv", "webm"]
 Meeting = Literal["all", "pairs"]
 """Whether every song meets every picture, or a manifest says which meet."""
 
@@ -36,6 +39,8 @@ class MusicSettings(Frozen):
     segment_seconds: float
     per_segment: bool
     pooling: Pooling
+    film: Annotated[FilmLook | None, Field(description="What films are like; none: rows are stills.")] = None
+    film_format: FilmFormat = "mp4"
 
 
 def music_folder(uri: str, storage: Storage, meeting: Meeting) -> RunFolder:
@@ -74,6 +79,11 @@ def prepare_again(folder: RunFolder, record: Facts, row: Row, preparer: EditPrep
 
     Its ``preparer`` reaches the row's sources as the run did.
     """
+    if row["film"]:
+        raise InvalidEdit(
+            f"the row {row['id']!r} is a film, and a replay makes pictures. The same command of the run goes on with "
+            "what is missing; soundguide film makes one film anew"
+        )
     settings = MusicSettings.model_validate(record["identity"]["music"])
     files = song_files(folder, preparer.facts, settings.segment_seconds)
     result = result_from_row({name: row[name] for name in RESULT_SCHEMA.names})

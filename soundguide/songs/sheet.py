@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
+from urllib.parse import quote
 
 import numpy as np
 import pyarrow as pa
@@ -47,7 +48,10 @@ class Shown:
 
 @dataclass(frozen=True)
 class Cell:
-    """A still, or why there is none. ``source`` and ``name`` only where the column does not say them."""
+    """A still, or why there is none. ``source`` and ``name`` only where the column does not say them.
+
+    ``film``: its file beside the page, "" where the row is a still alone.
+    """
 
     id: str
     edit: Picture | None
@@ -57,6 +61,7 @@ class Cell:
     error: str
     gain: str
     told: str
+    film: str
 
 
 @dataclass(frozen=True)
@@ -107,7 +112,8 @@ def write_music_sheet(
         config_hash=summary["config_hash"],
         version=summary["version"],
         models=summary["models"],
-        music={name: plain(value) for name, value in music.items()},
+        films=bool(music["film"]),
+        music=_told(music),
         facts={name.replace("_", " "): plain(summary[name]) for name in _SHOWN_AT_FOOT if name in summary},
     )
     uri = join_uri(folder.uri, FILE_NAME)
@@ -215,6 +221,7 @@ class _Drawn:
             gain=_signed(gain),
             told=f"similarity {decimal(before, 3)} to {decimal(after, 3)}, distance "
             f"{decimal(finite(result['latent_distance']), 2)}, {result['steps']} steps",
+            film=quote(result["film"]),
         )
 
     def _picture(self, uri: str, most: int = PAGE_BYTES) -> Picture | None:
@@ -222,6 +229,14 @@ class _Drawn:
             return None
         uri = resolve_uri(uri, base=self.folder.uri)
         return embed_picture(uri, storage=self.folder.storage, max_bytes=min(most, self.picture_bytes))
+
+
+def _told(music: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings of a music run as a reader would write them, those of films where there are any."""
+    film = music["film"] or {}
+    given = {name: value for name, value in music.items() if not name.startswith("film")}
+    given |= {f"film {name}": value for name, value in film.items()}
+    return {name: plain(value) for name, value in given.items()}
 
 
 def _signed(gain: float | None) -> str:

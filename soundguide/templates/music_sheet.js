@@ -6,7 +6,7 @@
 
   // One song at a time.
   document.addEventListener("play", (event) => {
-    for (const player of document.querySelectorAll("audio")) if (player !== event.target) player.pause();
+    for (const player of document.querySelectorAll("audio, video")) if (player !== event.target) player.pause();
   }, true);
 
   let opened = null;

@@ -16,6 +16,7 @@ from soundguide.miniature.models import SceneReaderConfig
 from soundguide.miniature.reader import SceneReader
 from soundguide.miniature.report.held_out import BATCH, Scenes, as_floats
 from soundguide.miniature.report.measures import threshold_at
+from soundguide.miniature.scenes import CONTINUOUS, LAYOUT
 from soundguide.models.checkpoint import load_weights
 from soundguide.models.manifest import CONFIG_FILE, config_fields, read_config
 from soundguide.validation import describe
@@ -42,6 +43,12 @@ class Reading:
 
     factors: Tensor
     logits: Tensor
+
+
+def layout_drift(before: Reading, after: Reading) -> Tensor:
+    """Return how far the layout of scenes moved, ``[S]``, 0..1: the mean over its factors."""
+    layout = [CONTINUOUS.index(name) for name in LAYOUT]
+    return (after.factors - before.factors).abs()[:, layout].mean(1)
 
 
 @torch.no_grad()
