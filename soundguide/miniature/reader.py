@@ -51,8 +51,13 @@ class SceneReader(nn.Module):
 
     def forward(self, images: Tensor) -> tuple[Tensor, Tensor]:
         """Return the continuous factors ``[B, num_factors]``, 0..1, and the labels' logits ``[B, num_labels]``."""
+        factors, events = self.logits(images)
+        return torch.sigmoid(factors), events
+
+    def logits(self, images: Tensor) -> tuple[Tensor, Tensor]:
+        """Return what `forward` does, the continuous factors as logits too."""
         hidden = F.silu(self.hidden(self.features(images).flatten(1)))
-        return torch.sigmoid(self.factors(hidden)), self.events(hidden)
+        return self.factors(hidden), self.events(hidden)
 
 
 def train_reader(
@@ -82,8 +87,9 @@ def train_reader(
             pool.refill(REFILL)
         z, images, _ = pool.draw(BATCH)
         factors = domain.latents.factors(z)
-        continuous, events = model(spoil(images, training.generator))
-        factor_loss = F.l1_loss(continuous, domain.visible(factors))
+        continuous, events = model.logits(spoil(images, training.generator))
+        # no L1: a factor that is 0 in most pictures, as glasses are, would be read as 0 in all, for ever
+        factor_loss = F.binary_cross_entropy_with_logits(continuous, domain.visible(factors))
         # intensities are soft labels: half there is half an event
         event_loss = F.binary_cross_entropy_with_logits(events, factors[:, num_factors:])
         training.update(5 * event_loss + factor_loss, factors=factor_loss.detach(), events=event_loss.detach())
