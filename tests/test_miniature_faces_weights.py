@@ -13,10 +13,14 @@ import torch.nn.functional as F
 from soundguide.audio.decode import encode_wav
 from soundguide.config import EditSettings
 from soundguide.manipulator import Manipulator
+from soundguide.miniature.domain import Domain
 from soundguide.miniature.faces.arcface_file import ONNX_FILE
+from soundguide.miniature.faces.domain import FACES
 from soundguide.miniature.faces.faces import CONTINUOUS, NUM_FACTORS, render
 from soundguide.miniature.faces.labels import LABELS
 from soundguide.miniature.faces.voices import synthesise
+from soundguide.miniature.landscape import LANDSCAPE
+from soundguide.miniature.latents import Z_DIM
 from soundguide.miniature.report.judge import load_reader
 from soundguide.miniature.sounds import SAMPLE_RATE_HZ
 from soundguide.models.manifest import MINIATURE_FACES, resolve_model
@@ -28,6 +32,7 @@ from soundguide.world import picture
 PRESET = load_preset("miniature-faces")
 WEIGHTS = resolve_model(MINIATURE_FACES, "generator").parent
 CPU = torch.device("cpu")
+FAINT = ("nose",)  # a few pixels
 
 
 @pytest.fixture(scope="module")
@@ -56,6 +61,20 @@ def edits(manipulator: Manipulator) -> dict[tuple[str, bool], ManipulatedEdit]:
 
 def test_the_face_models_add_at_most_12_mb() -> None:
     assert sum(path.stat().st_size for path in WEIGHTS.rglob("*") if path.is_file()) <= 12e6
+
+
+@pytest.mark.parametrize("domain", [FACES, LANDSCAPE], ids=lambda domain: domain.name)
+def test_the_reader_reads_each_continuous_factor(domain: Domain) -> None:
+    """A figure of what drifts says nothing where its factor is read as the same in all pictures."""
+    reader = load_reader(resolve_model(domain.name, "reader"))
+    z = torch.randn(192, Z_DIM, generator=torch.Generator().manual_seed(1))
+    factors = domain.latents.factors(z)
+    with torch.no_grad():
+        read = reader(domain.render(factors, 64).images)[0]
+    truth = domain.visible(factors)
+    for index, name in enumerate(domain.continuous):
+        told = torch.corrcoef(torch.stack([read[:, index], truth[:, index]]))[0, 1]
+        assert told > (0.5 if name in FAINT else 0.8), f"{name}: correlation {told:.2f}"
 
 
 @pytest.mark.parametrize("label", LABELS)
