@@ -74,7 +74,7 @@ $(STAMP): pyproject.toml constraints.txt $(REBUILD)
 			echo "$(PYTHON) cannot make a virtual environment. Install its venv module (Debian: apt install python3-venv)," \
 				"or name another Python with PYTHON=." >&2; rm -rf $(VENV); exit 1; }; \
 	fi
-	@echo "installing into $(VENV) (about 2 minutes, 7 GB)"
+	@echo "installing into $(VENV) (some minutes, 7 GB)"
 	@$(RUN) -m pip install --disable-pip-version-check --no-input -c constraints.txt -e '.[ray,demo,identity,music,dev]' \
 		>$(VENV)/install.log 2>&1 || { tail -n 20 $(VENV)/install.log >&2; \
 			echo "The install failed; all of its output is in $(VENV)/install.log. Run make again to go on." >&2; exit 1; }

@@ -45,6 +45,7 @@ def run(config: BulkConfig, console: Console) -> int:
     manifest = read_manifest(config.manifest, storage)
     config = config.placed()
     facts = read_model_facts(config.manipulator, storage)
+    config.require_identity(facts)
     folder = RunFolder(config.output, storage)
     with told_end(config.output) as told, folder.held():
         summary, rows = edit_all(config, manifest, facts, folder, console)

@@ -7,7 +7,8 @@ from pydantic import Field
 from data_pipeline import PoolConfig
 from job_config import RowJobConfig, is_submitted, place_output
 from soundguide.config import EditSettings, ManipulatorConfig
-from soundguide.model_facts import absolute_models
+from soundguide.errors import InvalidConfig
+from soundguide.model_facts import ModelFacts, absolute_models
 from soundguide.preset import apply_preset, load_preset
 
 MAX_ROWS_PER_BLOCK = 64  # a block is what a crash can lose
@@ -35,3 +36,11 @@ class EditJobConfig(RowJobConfig):
             edit, manipulator = apply_preset(load_preset(self.preset), edit, manipulator)
         manipulator = manipulator if is_submitted() else absolute_models(manipulator)
         return self.model_copy(update={"output": place_output(self.output), "edit": edit, "manipulator": manipulator})
+
+    def require_identity(self, facts: ModelFacts) -> None:
+        """Raise InvalidConfig where all edits are to keep a face, and nothing tells faces apart."""
+        if self.edit.lambda_id > 0 and "identity" not in dict(facts.digests):
+            raise InvalidConfig(
+                f"edit.lambda_id is {self.edit.lambda_id:g}, but no identity encoder is configured: no row could be "
+                "edited. Set manipulator.identity, or leave edit.lambda_id at 0"
+            )

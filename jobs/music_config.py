@@ -42,6 +42,8 @@ class MusicConfig(EditJobConfig):
             raise ValueError(
                 f"give songs with one of images and seeds, or pairs alone; got {' and '.join(given) or 'none of them'}"
             )
+        if not self.films and (self.film != FilmLook() or self.film_format != "mp4"):
+            raise ValueError("film and film_format say what films are like, and rows are stills; add --films")
         if self.films and self.per_segment:
             raise ValueError("a film lives through all segments of its song; give films or per_segment, not both")
         return self

@@ -67,6 +67,7 @@ def run(config: MusicConfig, console: Console) -> int:
     config.require_films()
     config = config.placed()
     facts = read_model_facts(config.manipulator, storage)
+    config.require_identity(facts)
     folder = music_folder(config.output, storage, config.music.meeting)
     with told_end(config.output) as told, folder.held():
         summary, overview = Job(config, sources, facts, folder, console).run()

@@ -201,7 +201,10 @@ class ManipulatedEdit:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """News of a running edit: where it is, its loss and terms, now and then a preview ``[H, W, 3]``."""
+    """News of a running edit: where it is, its loss and terms, now and then a preview ``[H, W, 3]``.
+
+    ``margin``: the similarity that it is to gain, of which the term ``guidance`` is what is still missing (Eq. 15).
+    """
 
     id: str
     phase: Literal["invert", "edit"]
@@ -210,6 +213,7 @@ class Progress:
     loss: float
     terms: dict[str, float] = field(default_factory=dict)
     preview: NDArray[np.uint8] | None = None
+    margin: float = 1.0
 
 
 Status = Literal["ok", "error", "quarantined"]

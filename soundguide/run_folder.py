@@ -136,8 +136,8 @@ class RunFolder:
         if gone:
             shown = ", ".join(map(repr, gone[:_NUM_SHOWN])) + (" and others" if len(gone) > _NUM_SHOWN else "")
             raise OutputConflict(
-                f"{self.uri} belongs to a manifest in which the rows {shown} were different. Give changed rows "
-                "new ids, or give another output folder"
+                f"{self.uri} belongs to a manifest in which the rows {shown} were different, or are not in this one. "
+                "Put them back, give changed rows new ids, or give another output folder"
             )
         if not same:
             write_manifest(manifest, self.manifest_uri, self.storage)

@@ -197,7 +197,7 @@ class SlotLoop:
         terms = {name: float(term[position]) for name, term in self._optimizer.terms.items()}
         num_steps = waiting.run.schedule.num_steps
         loss = float(self._optimizer.loss[slot])
-        return Progress(waiting.id, waiting.run.phase, steps, num_steps, loss, terms, image)
+        return Progress(waiting.id, waiting.run.phase, steps, num_steps, loss, terms, image, waiting.run.margin)
 
     def _finish(self, end: Ended) -> None:
         waiting = self._running[end.slot]

@@ -1,6 +1,5 @@
 """The one door to files: local paths, ``file://`` and ``s3://`` URIs."""
 
-import errno
 import hashlib
 import os
 import posixpath
@@ -16,7 +15,8 @@ from urllib.parse import quote, unquote, urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator
 
-from soundguide.errors import InvalidConfig, OutputConflict, SourceNotFound, StoreUnavailable
+from soundguide.errors import SourceNotFound
+from soundguide.storage_errors import translated, writing
 
 if TYPE_CHECKING:
     import pyarrow.fs
@@ -79,14 +79,14 @@ class Storage:
         if max_bytes is not None and num_bytes > max_bytes:
             raise SourceNotFound(f"{uri} has {num_bytes} bytes; at most {max_bytes} may be read. Give a smaller file")
         scheme, path = self._locate(uri)
-        with _translated(uri):
+        with translated(uri):
             return Path(path).read_bytes() if scheme == "file" else cast(bytes, self._s3().cat_file(path))
 
     def open(self, uri: str) -> BinaryIO:
         """Open `uri` for reading, seekable. The caller closes it."""
         scheme, path = self._locate(uri)
         self.size(uri)  # refuses folders, devices and missing files
-        with _translated(uri):
+        with translated(uri):
             return Path(path).open("rb") if scheme == "file" else cast(BinaryIO, self._s3().open(path, "rb"))
 
     def write_bytes(self, uri: str, data: bytes) -> None:
@@ -117,7 +117,7 @@ class Storage:
         Raises OutputConflict and StoreUnavailable, as `write_bytes` does; all else stays as it is.
         """
         scheme, _ = self._locate(uri)
-        with _translated(uri) if scheme == "s3" else _writing(uri):
+        with translated(uri) if scheme == "s3" else writing(uri):
             yield
 
     def require_folder(self, uri: str) -> None:
@@ -127,7 +127,7 @@ class Storage:
         """
         scheme, path = self._locate(uri)
         if scheme == "file":
-            with _writing(uri):
+            with writing(uri):
                 probe = Path(path) / f".{uuid.uuid4().hex}.tmp"
                 _replace_file(probe, b"")
                 probe.unlink()
@@ -135,7 +135,7 @@ class Storage:
     def remove(self, uri: str) -> None:
         """Remove the file `uri`, if there is one."""
         scheme, path = self._locate(uri)
-        with _translated(uri):
+        with translated(uri):
             if scheme == "file":
                 Path(path).unlink(missing_ok=True)
             elif self._s3().exists(path):
@@ -144,7 +144,7 @@ class Storage:
     def remove_folder(self, uri: str) -> None:
         """Remove the folder `uri` with all in it, if there is one."""
         scheme, path = self._locate(uri)
-        with _translated(uri):
+        with translated(uri):
             if scheme == "file":
                 shutil.rmtree(path, ignore_errors=not os.path.exists(path))
             elif self._s3().exists(path):
@@ -153,14 +153,14 @@ class Storage:
     def exists(self, uri: str) -> bool:
         """Say whether `uri` names a file or a folder (on S3: an object, or a prefix that holds some)."""
         scheme, path = self._locate(uri)
-        with _translated(uri):
+        with translated(uri):
             return os.path.exists(path) if scheme == "file" else bool(self._s3().exists(path))
 
     def list(self, uri_prefix: str) -> tuple[str, ...]:
         """Return the URIs of all visible files under a folder, at any depth, sorted; none if it is missing."""
         scheme, path = self._locate(uri_prefix)
         root = path.rstrip("/")
-        with _translated(uri_prefix):
+        with translated(uri_prefix):
             found = _walk(path) if scheme == "file" else self._s3().find(root)
         names = sorted(name[len(root) + 1 :] for name in found if name.startswith(f"{root}/"))
         return tuple(join_uri(uri_prefix, name) for name in names if "/." not in f"/{name}")
@@ -168,7 +168,7 @@ class Storage:
     def size(self, uri: str) -> int:
         """Return the bytes of the file `uri`."""
         scheme, path = self._locate(uri)
-        with _translated(uri):
+        with translated(uri):
             if scheme == "file":
                 status = os.stat(path)
                 kind, num_bytes = stat.S_IFMT(status.st_mode), status.st_size
@@ -264,12 +264,6 @@ def escape_id(id: str) -> str:
     return f"{stem}={hashlib.sha256(id.encode('utf-8', 'surrogatepass')).hexdigest()[:32]}"
 
 
-_UNWRITABLE = {
-    *(errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.EACCES, errno.EPERM, errno.EROFS),
-    *(errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL, errno.ENOSPC, errno.EDQUOT),
-}
-
-
 def _local_path(uri: str) -> str:
     if not _SCHEME.match(uri):
         return uri
@@ -304,74 +298,3 @@ def _replace_file(path: Path, data: bytes | Path) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-
-
-@contextmanager
-def _writing(uri: str) -> Iterator[None]:
-    """Turn what the system raises about a place that cannot be written into OutputConflict."""
-    try:
-        yield
-    except OSError as exc:
-        if exc.errno not in _UNWRITABLE:
-            raise
-        reason, remedy = exc.strerror or str(exc), "Name another place for the output"
-        if exc.errno in (errno.EEXIST, errno.ENOTDIR):
-            reason = "a file stands where a folder is needed"
-        elif exc.errno == errno.EISDIR:
-            reason = "it is a folder"
-        elif exc.errno in (errno.ENOSPC, errno.EDQUOT):
-            remedy = "Make room, and give the same command again: what is done is kept"
-        raise OutputConflict(f"{uri} cannot be written: {reason}. {remedy}") from exc
-
-
-@contextmanager
-def _translated(uri: str) -> Iterator[None]:
-    """Turn what the system and S3 raise about `uri` into SourceNotFound, and about credentials into InvalidConfig."""
-    try:
-        yield
-    except (FileNotFoundError, NotADirectoryError) as exc:
-        raise SourceNotFound(f"{uri} does not exist; check the spelling and the folder it is relative to") from exc
-    except PermissionError as exc:
-        raise SourceNotFound(f"{uri} may not be accessed ({exc}); check its permissions or the credentials") from exc
-    except IsADirectoryError as exc:
-        raise SourceNotFound(f"{uri} is a folder; name one file inside it") from exc
-    except OSError as exc:
-        if exc.errno in (errno.ENAMETOOLONG, errno.ELOOP, errno.EINVAL):
-            raise SourceNotFound(f"{uri} is no name that the store takes ({exc}); give a valid one") from exc
-        if not _is_s3(uri):
-            raise  # a full disk is not the row's fault
-        raise _unavailable(uri, exc) from exc
-    except _credential_errors(uri) as exc:
-        raise InvalidConfig(
-            f"S3 cannot be reached ({exc}); set the credentials, a profile, or anonymous access"
-        ) from exc
-    except _connection_errors(uri) as exc:
-        raise _unavailable(uri, exc) from exc
-
-
-def _is_s3(uri: str) -> bool:
-    return uri.lower().startswith("s3://")
-
-
-def _unavailable(uri: str, exc: Exception) -> StoreUnavailable:
-    return StoreUnavailable(
-        f"{uri} cannot be reached, whatever was tried ({exc}). What is done is kept: give the same command again when "
-        "the store answers, or raise storage.max_attempts"
-    )
-
-
-def _credential_errors(uri: str) -> tuple[type[Exception], ...]:
-    if not _is_s3(uri):
-        return ()  # botocore is slow to import, and not needed for local files
-    from botocore.exceptions import NoCredentialsError, ProfileNotFound
-
-    return NoCredentialsError, ProfileNotFound
-
-
-def _connection_errors(uri: str) -> tuple[type[Exception], ...]:
-    if not _is_s3(uri):
-        return ()
-    from aiohttp import ClientError
-    from botocore.exceptions import ConnectionError, HTTPClientError
-
-    return ClientError, ConnectionError, HTTPClientError

@@ -15,9 +15,11 @@ import pytest
 import torch
 from film_songs import CALM, SHORT, film, swelling
 from tiny_edits import do, noise, with_photo, with_sound
+from tiny_world import SAMPLE_RATE
 
+from soundguide.audio.decode import encode_wav
 from soundguide.config import EditSettings, ManipulatorConfig
-from soundguide.errors import OutputConflict
+from soundguide.errors import InvalidAudio, OutputConflict
 from soundguide.film.keys import Key, find_keys
 from soundguide.film.make import Unwatched
 from soundguide.film.segments import Segment, hear_segments
@@ -180,6 +182,14 @@ film(Manipulator(config.model_copy(update={{"num_slots": 1}})), __import__("path
 
 def test_the_work_folder_goes_when_the_film_is_done(single: Manipulator, tmp_path: Path) -> None:
     film(single, tmp_path / "a.mp4", SEVEN_SECONDS)
+    assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
+
+
+def test_a_song_that_cannot_be_heard_leaves_nothing_in_the_way(single: Manipulator, tmp_path: Path) -> None:
+    with pytest.raises(InvalidAudio):
+        film(single, tmp_path / "a.mp4", encode_wav(np.zeros(SAMPLE_RATE), SAMPLE_RATE))
+    assert not list(tmp_path.iterdir())
+    film(single, tmp_path / "a.mp4", swelling(2.0))
     assert [path.name for path in tmp_path.iterdir()] == ["a.mp4"]
 
 

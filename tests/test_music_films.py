@@ -82,7 +82,7 @@ def test_every_song_and_picture_has_a_film_with_sound(done: Path) -> None:
         with av.open(str(done / f"films/swell--{seed}.mp4")) as film:
             assert (film.streams.video[0].frames, film.streams.audio[0].codec_context.name) == (5 * LOOK["fps"], "aac")
             sound = np.concatenate([frame.to_ndarray().mean(0) for frame in film.decode(audio=0)])
-            assert sound.std() > 0.01 and sound.size / film.streams.audio[0].rate == pytest.approx(5, abs=0.1)
+            assert sound.std() > 0.01 and sound.size / film.streams.audio[0].rate == pytest.approx(5, abs=0.2)
     assert not list((done / "_run" / "films").rglob("*.safetensors"))  # finished ones need no key codes any more
 
 
@@ -139,6 +139,14 @@ def test_films_and_segments_are_refused_together(
 ) -> None:
     assert music_style.main([*flags(tmp_path / "out", songs, tiny_models), "--per-segment"]) == 2
     assert "give films or per_segment, not both" in capsys.readouterr().err
+
+
+def test_what_films_are_like_is_refused_where_there_are_none(
+    songs: Path, tiny_models: ManipulatorConfig, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stills = [flag for flag in flags(tmp_path / "out", songs, tiny_models) if flag != "--films"]
+    assert music_style.main(stills) == 2
+    assert "add --films" in capsys.readouterr().err
 
 
 class Filming:

@@ -268,10 +268,10 @@ def test_a_killed_run_goes_on_and_writes_no_id_twice(
 
 def test_results_say_what_guided_them_in_columns_of_their_own(done: tuple[Path, int]) -> None:
     names = pq.read_schema(next((done[0] / "results").iterdir())).names
-    assert names[-4:] == ["segment", "start_seconds", "end_seconds", "pooling"]
+    assert names[-5:] == ["segment", "start_seconds", "end_seconds", "pooling", "film"]
     row = results(done[0])["night--28"]
     told = json.loads(Image.open(done[0] / str(row["edited_image"])).text["soundguide"])
-    assert told["song"] == {"segment": None, "start_seconds": 0.0, "end_seconds": 25.0, "pooling": "mean"}
+    assert told["song"] == {"segment": None, "start_seconds": 0.0, "end_seconds": 25.0, "pooling": "mean", "film": ""}
     assert told["sound_sha256"] == row["sound_sha256"]
 
 
@@ -280,6 +280,8 @@ def test_results_say_what_guided_them_in_columns_of_their_own(done: tuple[Path, 
     [
         ({"songs": "{songs}/more/none", "seeds": "1"}, r"no songs in .*none: it is empty, or no folder.*\.wav.*\.mp3"),
         ({"songs": "{songs}", "images": "{songs}"}, r"no images in .*: of its 4 files none ends in \.png, \.jpg"),
+        ({"songs": "{songs}/night.wav", "seeds": "1"}, r"no songs to read: .*night.wav is a file.*name the folder"),
+        ({"songs": "{songs}", "seeds": "1", "edit.lambda_id": "0.3"}, "lambda_id is 0.3, but no identity encoder"),
         ({"songs": "{songs}", "seeds": "1,2,1"}, "seeds names 1 more than once"),
         ({"songs": "{songs}", "seeds": "1", "images": "x"}, "got songs and images and seeds"),
         ({"songs": "{songs}"}, "give songs with one of images and seeds, or pairs alone; got songs"),

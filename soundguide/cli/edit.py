@@ -142,6 +142,8 @@ def _edit(request: EditRequest, config: ManipulatorConfig, *, output: str, laten
         prepared = preparer.check(
             request.id, request.settings, sound=sound, seed=request.seed, photo=photo, latent=latent
         )
+    for name in filter(None, (output, latent_out)):  # told before any work
+        Storage().require_folder(name.rpartition("/")[0] or ("/" if name.startswith("/") else "."))
     with err.status("loading the models"):
         from soundguide.cli.edit_progress import edit_with_progress
         from soundguide.manipulator import Manipulator

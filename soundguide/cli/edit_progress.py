@@ -20,8 +20,8 @@ _PHASES = {"invert": "finding the photo", "edit": "editing"}
 class _Bars:
     """A bar per phase, drawn from the news of one edit."""
 
-    def __init__(self, progress: Progress, margin: float) -> None:
-        self._progress, self._margin = progress, margin
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
         self._tasks: dict[str, TaskID] = {}
 
     def show(self, news: News) -> None:
@@ -31,8 +31,7 @@ class _Bars:
             self._tasks[news.phase] = self._progress.add_task(_PHASES[news.phase], total=news.num_steps, values="")
         values = f"loss {news.loss:.3f}"
         if news.phase == "edit":
-            # the guidance term is what is missing from a gain of `margin` (Eq. 15)
-            values += f"  similarity {self._margin - news.terms['guidance']:+.3f}"
+            values += f"  similarity {news.margin - news.terms['guidance']:+.3f} of {news.margin:+.2f}"
         self._progress.update(self._tasks[news.phase], completed=news.step, values=values)
 
     def finish(self) -> None:
@@ -53,7 +52,7 @@ def edit_with_progress(manipulator: Manipulator, edit: PreparedEdit) -> Manipula
         TimeRemainingColumn(compact=True, elapsed_when_finished=True),
     )
     with Progress(*columns, console=err) as progress:
-        bars = _Bars(progress, edit.settings.margin)
+        bars = _Bars(progress)
         edited = asyncio.run(manipulator.edit(edit, on_progress=OnProgress(1, bars.show, preview=False)))
         bars.finish()
     return edited

@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     from av.packet import Packet
     from av.video.stream import VideoStream
 
-SOUND_HZ = 48_000
-_SOUND_BITS = 192_000
+SOUND_HZ = 48_000  # where a codec does not take the song's own rate, or that is higher
+_CHANNEL_BITS = 96_000
 _BT709, _LIMITED = 1, 1  # as FFmpeg numbers them
 
 # container, codec of the pictures and its options, codec of the sound
-_X264 = {"preset": "veryfast", "crf": "18"}
+# the encoder must keep up with a generator of small pictures; other presets only make files smaller, at this quality
+_X264 = {"preset": "ultrafast", "crf": "18", "x264-params": "no-deblock=0"}
 _VP9 = {"deadline": "good", "cpu-used": "5", "row-mt": "1", "crf": "30"}
 _FORMATS = {
     ".mp4": ("mp4", "libx264", _X264, "aac"),
@@ -64,15 +65,16 @@ class FilmWriter:
     """Writes one film to ``path``, in the format of its suffix; a context manager.
 
     ``height``, ``width``: of the pictures that come, which are enlarged by ``factor``, bicubically. ``song``: a
-    seekable sound file whose sound the film gets, in two channels at most; it is read as the pictures go on, so that
-    memory does not grow. ``comment`` is written into the file. Leaving the context by an error leaves a file that is no
-    film.
+    seekable sound file whose sound the film gets, in two channels at most, at its own rate where the codec has that; it
+    is read as the pictures go on, so that memory does not grow. ``comment`` is written into the file. Leaving the
+    context by an error leaves a file that is no film.
     """
 
     def __init__(
         self, path: Path, *, height: int, width: int, factor: int, fps: int, song: BinaryIO, comment: str = ""
     ) -> None:
         import av
+        from av.video.reformatter import VideoReformatter
 
         container, pictures, options, sound = _FORMATS[require_format(str(path))]
         # the index at the start: a browser plays before all is loaded
@@ -87,26 +89,35 @@ class FilmWriter:
         codec = self._pictures.codec_context
         codec.colorspace = codec.color_primaries = codec.color_trc = _BT709
         codec.color_range = _LIMITED
+        self._reformatter = VideoReformatter()  # one for all: a frame's own would plan the enlargement anew
         self._song = _open_song(song)
         # FFmpeg makes one channel softer when it spreads it over two
-        layout = "mono" if self._song.streams.audio[0].codec_context.channels == 1 else "stereo"
-        self._sound = cast("AudioStream", self._file.add_stream(sound, rate=SOUND_HZ, layout=layout))
-        self._sound.bit_rate = _SOUND_BITS
+        heard = self._song.streams.audio[0].codec_context
+        layout = "mono" if heard.channels == 1 else "stereo"
+        rates = [rate for rate in av.Codec(sound, "w").audio_rates or () if rate <= SOUND_HZ]
+        rate = heard.rate if heard.rate in rates else SOUND_HZ
+        self._sound = cast("AudioStream", self._file.add_stream(sound, rate=rate, layout=layout))
+        self._sound.bit_rate = _CHANNEL_BITS * self._sound.codec_context.channels
+        if self._sound.codec_context.name == "aac":
+            self._sound.codec_context.options = {
+                "aac_coder": "fast"
+            }  # FFmpeg's other one takes as long as the pictures
         self._packets = _sound_packets(self._song, self._sound, layout)
         self._heard_until = 0.0
 
     def write(self, pictures: NDArray[np.uint8]) -> None:
         """Add pictures ``[B, H, W, 3]``, and the sound up to them. Raises `InvalidAudio` where the song is damaged."""
         from av import VideoFrame
-        from av.video.reformatter import Interpolation
+        from av.video.reformatter import ColorRange, Colorspace, Interpolation
 
         for pixels in pictures:
-            frame = VideoFrame.from_ndarray(pixels, format="rgb24").reformat(
+            frame = self._reformatter.reformat(
+                VideoFrame.from_ndarray(pixels, format="rgb24"),
                 width=self._pictures.width,
                 height=self._pictures.height,
                 format="yuv420p",
-                dst_colorspace="ITU709",
-                dst_color_range="MPEG",
+                dst_colorspace=Colorspace.ITU709,
+                dst_color_range=ColorRange.MPEG,
                 # bicubic: Lanczos would draw rings around the few pixels of a small picture
                 interpolation=Interpolation.BICUBIC | Interpolation.ACCURATE_RND,
             )
@@ -157,12 +168,12 @@ def _sound_packets(song: InputContainer, stream: AudioStream, layout: str) -> Ge
     codec = stream.codec_context
     if not codec.is_open:
         codec.open()
-    resampler = av.AudioResampler("fltp" if codec.name == "aac" else "flt", layout, SOUND_HZ, codec.frame_size or 960)
+    resampler = av.AudioResampler("fltp" if codec.name == "aac" else "flt", layout, codec.rate, codec.frame_size or 960)
     num_samples = 0
     try:
         for frame in chain(song.decode(audio=0), [None]):  # None: what the resampler still holds
             for part in resampler.resample(frame):
-                part.pts, part.time_base = num_samples, Fraction(1, SOUND_HZ)
+                part.pts, part.time_base = num_samples, Fraction(1, codec.rate)
                 num_samples += part.samples
                 yield from stream.encode(part)
     except (av.FFmpegError, ValueError) as exc:

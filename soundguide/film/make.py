@@ -30,6 +30,7 @@ from soundguide.manipulator import Manipulator
 from soundguide.records import PreparedEdit, Progress
 from soundguide.slots import OnProgress
 from soundguide.songs.hashing import hash_file
+from soundguide.storage import Storage
 from soundguide.world import World
 
 
@@ -119,6 +120,7 @@ def make_film(
     Raises `InvalidAudio`, `InvalidConfig`, `OutputConflict`, or a child of `InvalidEdit`.
     """
     suffix = require_format(output.name)
+    Storage().require_folder(str(output.parent))
     song.seek(0)
     origin = key_origin(manipulator, edit, settings, song_sha256=hash_file(song))
     work = WorkFolder(f"{output}.film", origin)

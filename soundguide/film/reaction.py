@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
 from types import ModuleType
 from typing import BinaryIO
 
 import numpy as np
+from filelock import FileLock
 from numpy.typing import NDArray
 from scipy.ndimage import maximum_filter1d, minimum_filter1d, uniform_filter1d
 
 from soundguide.audio.decode import Samples, iter_audio
 from soundguide.errors import InvalidConfig
 from soundguide.film.segments import SONG_LIMITS
+from soundguide.models.fetch import CACHE_VARIABLE, cache_folder
 
 Curve = NDArray[np.float64]
 
@@ -45,8 +50,12 @@ class Envelopes:
 
 def measure_song(song: bytes | BinaryIO) -> Envelopes:
     """Measure a sound file as a stream. Raises `InvalidAudio`, and `InvalidConfig` where librosa is not installed."""
+    _compile_once()
+    return _measure(iter_audio(song, sample_rate=RATE_HZ, limits=SONG_LIMITS))
+
+
+def _measure(blocks: Iterable[Samples]) -> Envelopes:
     librosa = require_librosa()
-    blocks = iter_audio(song, sample_rate=RATE_HZ, limits=SONG_LIMITS)
     levels: list[NDArray[np.float32]] = []
     fluxes: list[NDArray[np.float32]] = []
     before: NDArray[np.float32] | None = None
@@ -166,8 +175,30 @@ def _share(fps: int, seconds: float) -> float:
     return 1 - math.exp(-1 / (fps * seconds))
 
 
+def _numba_folder() -> Path:
+    return cache_folder() / "numba"
+
+
+@cache
+def _compile_once() -> None:
+    """Compile librosa's functions into a cache of ours, one process at a time.
+
+    Processes that compile them side by side, as actors on one machine do, can leave Numba's cache with entries that
+    crash whoever loads them. So it is ours alone, and locked.
+    """
+    folder = _numba_folder()
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise InvalidConfig(f"{folder} cannot be made ({error}). Set {CACHE_VARIABLE} to a folder that can") from error
+    with FileLock(folder / ".lock"):
+        rng = np.random.default_rng(0)
+        _measure([rng.standard_normal(4 * RATE_HZ).astype(np.float32)])
+
+
 def require_librosa() -> ModuleType:
     """Return librosa. Raises `InvalidConfig` where it is not installed."""
+    os.environ.setdefault("NUMBA_CACHE_DIR", str(_numba_folder()))  # read when Numba is imported, which librosa does
     try:
         import librosa
     except ImportError as error:

@@ -41,12 +41,10 @@ class WorkFolder:
 
     def __init__(self, uri: str, config: KeyOrigin, storage: Storage = Storage()) -> None:  # noqa: B008 - frozen
         self.uri, self._config, self._storage = uri, config, storage
-        self._storage.require_folder(uri)
         record = join_uri(uri, _RECORD)
-        if self._storage.exists(record):
+        self._begun = self._storage.exists(record)
+        if self._begun:
             self._require_own(record)
-        else:
-            self._storage.write_bytes(record, config.model_dump_json(indent=2).encode())
 
     def _require_own(self, record: str) -> None:
         try:
@@ -94,6 +92,9 @@ class WorkFolder:
         return code if encode_latent(code, metadata=self._facts(code, before)) == data else None
 
     def _write(self, name: str, code: Code, before: str) -> None:
+        if not self._begun:  # not before there is something to keep: what fails before leaves nothing in the way
+            self._storage.write_bytes(join_uri(self.uri, _RECORD), self._config.model_dump_json(indent=2).encode())
+            self._begun = True
         self._storage.write_bytes(self._file(name), encode_latent(code, metadata=self._facts(code, before)))
 
     def _file(self, name: str) -> str:

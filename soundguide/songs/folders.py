@@ -10,7 +10,7 @@ from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from soundguide.errors import InvalidConfig
+from soundguide.errors import InvalidConfig, SourceNotFound
 from soundguide.storage import Storage, resolve_uri
 
 SONG_ENDINGS = (
@@ -65,7 +65,11 @@ def _pictures(names: list[str], images: list[str], seeds: list[str]) -> pa.Table
 def _list(folder: str, storage: Storage, endings: Sequence[str], *, kind: str) -> tuple[list[str], list[str]]:
     """Return names and URIs of the files with one of the endings; names lack it where they differ without it."""
     folder = resolve_uri(folder, base=".").rstrip("/")
-    found = storage.list(folder)
+    try:
+        found = storage.list(folder)
+    except SourceNotFound as error:
+        reason = f"{folder} is a file; name the folder that holds it" if storage.exists(folder) else str(error)
+        raise InvalidConfig(f"there are no {kind} to read: {reason} (--{kind})") from error
     uris = [uri for uri in found if uri.lower().rpartition(".")[2] in endings]
     if not uris:
         there = f"of its {len(found):,} files none ends in" if found else "it is empty, or no folder; looked for"
