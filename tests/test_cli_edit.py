@@ -80,6 +80,7 @@ def test_a_photo_is_inverted_and_its_likeness_told(models_file: Path, rain_file:
         (["RAIN", "-o", "a.png"], ["got none", "--seed N"]),
         (["RAIN", "--seed", "1", "--image", "b.png", "-o", "a.png"], ["--seed and --image"]),
         (["RAIN", "--seed", "1", "-o", "a.jpg"], ["a.jpg", ".png"]),
+        (["RAIN", "--seed", "1", "-o", "notes.wav/a.png"], ["a file stands where a folder is needed"]),
         (["RAIN", "--seed", "1", "-o", "a.png", "--set", "num_step=3"], ["num_step", "num_steps"]),
         (["RAIN", "--seed", "1", "-o", "a.png", "--set", "margin"], ["key=value"]),
         (["RAIN", "--seed", "1", "-o", "a.png", "--mix", "1.5"], ["mix", "1.5"]),

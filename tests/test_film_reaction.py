@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gc
+import os
+import subprocess
+import sys
 import weakref
 from collections.abc import Iterator
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -151,3 +155,23 @@ def test_the_drive_follows_a_crescendo_at_its_time() -> None:
 def test_more_frames_than_the_song_lasts_hold_its_end() -> None:
     drive = drive_of(steps(-20), num_frames=5 * 24, fps=24)
     assert len(drive) == 120 and np.isfinite(drive).all()
+
+
+@pytest.mark.chaos
+def test_processes_that_measure_side_by_side_where_nothing_is_compiled_leave_a_cache_that_serves(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "song.wav").write_bytes(encode_wav(clicks(8.0, 120), RATE_HZ))
+    program = (
+        "import sys; from soundguide.film.reaction import measure_song; print(measure_song(open(sys.argv[1], 'rb')))"
+    )
+    command = [sys.executable, "-c", program, str(tmp_path / "song.wav")]
+    environment = {name: value for name, value in os.environ.items() if name != "NUMBA_CACHE_DIR"}
+    environment["SOUNDGUIDE_CACHE"] = str(tmp_path / "cache")
+    told = []
+    for together in (2, 1):  # and one after them, which finds the cache
+        started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE) for _ in range(together)]
+        told += [process.communicate(timeout=240)[0] for process in started]
+        assert [process.returncode for process in started] == [0] * together
+    assert told[0] == told[1] == told[2] and b"beats" in told[0]
+    assert list((tmp_path / "cache" / "numba").rglob("*.nbi"))

@@ -16,6 +16,7 @@ from torch import Tensor
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.errors import InvalidAudio, InvalidEdit
 from soundguide.manipulator import Manipulator
+from soundguide.objective import margin_of
 from soundguide.records import ManipulatedEdit, PreparedEdit, Progress
 from soundguide.tables import prepared_row, prepared_table
 
@@ -113,6 +114,8 @@ def test_stream_tells_progress_with_previews_and_then_the_result(single: Manipul
         assert news.preview is not None
         assert news.preview.shape == (RESOLUTION, RESOLUTION, 3)
     assert isinstance(result, ManipulatedEdit)
+    goal = margin_of(SHORT, result.level_db)
+    assert 0 < goal < SHORT.margin and {news.margin for news in progress if isinstance(news, Progress)} == {goal}
     np.testing.assert_array_equal(result.ws, do(single, with_sound("a", noise(0))).ws)
 
 

@@ -26,6 +26,7 @@ from soundguide.film.segments import Segment, at_one_level, hear_segments
 from soundguide.film.settings import FilmSettings
 from soundguide.film.strip import Strip
 from soundguide.film.work import KeyOrigin, WorkFolder
+from soundguide.kept_memory import return_freed_memory
 from soundguide.manipulator import Manipulator
 from soundguide.records import PreparedEdit, Progress
 from soundguide.slots import OnProgress
@@ -128,11 +129,14 @@ def make_film(
     listener = manipulator.world.listener
     heard = hear_segments(song, listener, seconds=settings.segment_seconds, on_heard=watcher.heard)
     segments = at_one_level(heard)
+    return_freed_memory()  # or what a long song leaves in pieces would add up
     envelopes = None
     if settings.react > 0:
         watcher.start("measuring", 0)
         envelopes = measure_song(song)
+        return_freed_memory()
     plan = asyncio.run(plan_film(manipulator, edit, segments, envelopes, settings, work, watcher))
+    return_freed_memory()
     unfinished = Path(work.uri) / f"unfinished{suffix}"
     page = draw_film(manipulator.world, plan, song, unfinished, origin, watcher)
     os.replace(unfinished, output)
