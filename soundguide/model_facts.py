@@ -76,15 +76,17 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
     for folder in folders.values():
         if not (folder / WEIGHTS_FILE).is_file():
             raise InvalidCheckpoint(f"{folder}: has no {WEIGHTS_FILE}. Copy or save the model again.")
+    role = "generator"
     try:
         resolution = int(configs["generator"]["resolution"])
         w_dim = int(configs["generator"]["w_dim"])
         num_ws = num_layers(configs["generator"])
+        role = "audio"
         sample_rate = audio_sample_rate(configs["audio"])
     except (KeyError, TypeError, ValueError) as exc:
+        wanted = "a generator" if role == "generator" else "a sound encoder"
         raise InvalidCheckpoint(
-            f"{folders['generator']} and {folders['audio']}: a generator and a sound encoder were expected, but their "
-            f"configs lack {exc}. Name the folders of such models"
+            f"{folders[role]}: {wanted} was expected ({role}), but its config lacks {exc}. Name the folder of one"
         ) from exc
     digests: dict[str, str] = {role: str(found["weights_sha256"]) for role, found in configs.items()}
     face_detector = ""

@@ -201,3 +201,14 @@ def test_the_strip_keeps_the_shape_of_wide_pictures() -> None:
     page = before_after([wide, wide])
     gap = 256 // 21
     assert page.shape == (256 + 2 * gap, 2 * round(256 * WIDTH / HEIGHT) + 3 * gap, 3)
+
+
+def test_a_model_of_another_kind_or_a_plain_file_is_named_with_its_role(
+    tiny_models: ManipulatorConfig, tmp_path: Path
+) -> None:
+    swapped = tiny_models.model_copy(update={"generator": tiny_models.audio})
+    with pytest.raises(InvalidCheckpoint, match=rf"{tiny_models.audio}: a generator was expected"):
+        read_model_facts(swapped)
+    (tmp_path / "g.pkl").write_bytes(b"x")
+    with pytest.raises(InvalidCheckpoint, match=r"g.pkl is a file.*soundguide models import"):
+        read_model_facts(tiny_models.model_copy(update={"generator": str(tmp_path / "g.pkl")}))

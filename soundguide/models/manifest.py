@@ -67,6 +67,10 @@ def read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         text = path.read_bytes()
+    except NotADirectoryError as error:
+        raise InvalidCheckpoint(
+            f"{folder} is a file, and a model is a folder. Bring it in with: soundguide models import {folder} -o NAME"
+        ) from error
     except OSError as error:
         raise InvalidCheckpoint(
             f"{folder}: no model here, {CONFIG_FILE} cannot be read ({error.strerror}). "
