@@ -76,7 +76,7 @@ def read_model_facts(config: ManipulatorConfig, storage: Storage = Storage()) ->
     for folder in folders.values():
         if not (folder / WEIGHTS_FILE).is_file():
             raise InvalidCheckpoint(f"{folder}: has no {WEIGHTS_FILE}. Copy or save the model again.")
-    role = "generator"
+    role: Role = "generator"
     try:
         resolution = int(configs["generator"]["resolution"])
         w_dim = int(configs["generator"]["w_dim"])
