@@ -145,9 +145,11 @@ class Storage:
         """Remove the folder `uri` with all in it, if there is one."""
         scheme, path = self._locate(uri)
         with translated(uri):
+            if not self.exists(uri):
+                return
             if scheme == "file":
-                shutil.rmtree(path, ignore_errors=not os.path.exists(path))
-            elif self._s3().exists(path):
+                shutil.rmtree(path)
+            else:
                 self._s3().rm(path, recursive=True)
 
     def exists(self, uri: str) -> bool:

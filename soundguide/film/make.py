@@ -138,7 +138,7 @@ def make_film(
     plan = asyncio.run(plan_film(manipulator, edit, segments, envelopes, settings, work, watcher))
     return_freed_memory()
     unfinished = Path(work.uri) / f"unfinished{suffix}"
-    page = draw_film(manipulator.world, plan, song, unfinished, origin, watcher)
+    strip = draw_film(manipulator.world, plan, song, unfinished, origin, watcher)
     os.replace(unfinished, output)
     if not keep:
         work.remove()
@@ -151,7 +151,7 @@ def make_film(
         height=height * factor,
         width=width * factor,
         num_segments=len(segments),
-        page=page,
+        page=strip.page(plan.motion.drive),
         inversion_error=plan.inversion_error,
     )
 
@@ -211,8 +211,8 @@ def draw_film(
     path: Path,
     origin: KeyOrigin,
     watcher: Watcher = Unwatched(),  # noqa: B008 - has no state
-) -> Frames:
-    """Draw a film and encode it with its song into the local file ``path``; return its strip's page ``[H, W, 3]``.
+) -> Strip:
+    """Draw a film and encode it with its song into the local file ``path``; return its strip.
 
     ``origin`` is written into the file. Raises `InvalidAudio` where the song is damaged.
     """
@@ -231,7 +231,7 @@ def draw_film(
         path, height=height, width=width, factor=factor, fps=settings.fps, song=song, comment=comment
     ) as writer:
         render(world, plan.motion, plan.num_frames, writer, tell)
-    return strip.page(plan.motion.drive)
+    return strip
 
 
 def _walk(world: World, seed: int, settings: FilmSettings, seconds: float) -> CodePath:

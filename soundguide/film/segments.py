@@ -3,18 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import BinaryIO
 
 import numpy as np
 import torch
 
-from soundguide.audio.decode import AudioLimits, Samples, iter_audio
+from soundguide.audio.decode import AudioLimits
 from soundguide.audio.windows import Heard
 from soundguide.listen import Listener
 from soundguide.songs.heard import Segments
-from soundguide.songs.segments import cut_segments, embed_segments
+from soundguide.songs.segments import embed_song
 
 SONG_LIMITS = AudioLimits(max_bytes=8 * 2**30)  # read as a stream: hours of WAV are welcome
 
@@ -47,18 +47,7 @@ def hear_segments(
     A rest of under half a segment joins the one before. Memory holds a few segments, whatever the song's length.
     ``on_heard`` is told how far it has come, seconds. Raises `InvalidAudio` as `iter_audio`.
     """
-    rate = listener.audio.sample_rate
-
-    def segments() -> Iterator[Samples]:
-        end = 0.0
-        blocks = iter_audio(song, sample_rate=rate, block_seconds=seconds, limits=SONG_LIMITS)
-        for samples in cut_segments(blocks, round(seconds * rate)):
-            end += samples.size / rate
-            if on_heard is not None:
-                on_heard(end)
-            yield samples
-
-    heard = embed_segments(segments(), listener.encode, window_samples=listener.audio.num_samples, sample_rate=rate)
+    heard = embed_song(song, listener.encode, listener.audio, seconds=seconds, limits=SONG_LIMITS, on_heard=on_heard)
     return film_segments(heard, device=listener.device)
 
 

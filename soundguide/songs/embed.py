@@ -10,7 +10,7 @@ from typing import BinaryIO
 
 import pyarrow as pa
 
-from soundguide.audio.decode import AudioLimits, iter_audio
+from soundguide.audio.decode import AudioLimits
 from soundguide.config import ManipulatorConfig
 from soundguide.errors import InvalidEdit, SourceNotFound
 from soundguide.records import Row
@@ -122,17 +122,14 @@ class SongEmbedder:
     def _embed(self, file: BinaryIO) -> Segments:
         import torch
 
-        from soundguide.songs.segments import cut_segments, embed_segments
+        from soundguide.songs.segments import embed_song
 
         def encode(waveforms: torch.Tensor) -> torch.Tensor:
             with torch.no_grad():
                 return self.audio.encode_audio(waveforms.to(self.device)).float().cpu()
 
-        rate, seconds = self.audio.sample_rate, self.files.segment_seconds
-        blocks = iter_audio(file, sample_rate=rate, block_seconds=seconds, limits=self.limits)
-        segments = cut_segments(blocks, round(seconds * rate))
         self.num_embedded += 1
-        return embed_segments(segments, encode, window_samples=self.audio.num_samples, sample_rate=rate)
+        return embed_song(file, encode, self.audio, seconds=self.files.segment_seconds, limits=self.limits)
 
 
 def songs_as_given(batch: pa.Table) -> Iterator[pa.Table]:

@@ -5,14 +5,17 @@ The paper's music edits (Lee et al. 2022, Sec. 5.3) take 10 s of a piece; longer
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
+from typing import BinaryIO
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from soundguide.audio.decode import AudioLimits, iter_audio
 from soundguide.audio.windows import EncodeWaveforms, PooledEmbedding, Samples, split_windows, window_rms
+from soundguide.models.protocols import AudioEncoder
 from soundguide.songs.heard import Segments
 
 _WINDOW_BATCH = 16
@@ -44,6 +47,34 @@ def cut_segments(blocks: Iterable[Samples], segment_samples: int) -> Iterator[Sa
         rest = rest[segment_samples:].copy()
     if rest.size:
         yield rest
+
+
+def embed_song(
+    song: bytes | BinaryIO,
+    encode: EncodeWaveforms,
+    audio: AudioEncoder,
+    *,
+    seconds: float,
+    limits: AudioLimits,
+    on_heard: Callable[[float], None] | None = None,
+) -> Segments:
+    """Cut a sound file into segments of ``seconds`` and embed each, as a stream.
+
+    ``encode``: runs the encoder ``audio`` where it lies. ``on_heard`` is told how far it has come, seconds. Raises
+    `InvalidAudio` as `iter_audio`.
+    """
+    rate = audio.sample_rate
+
+    def segments() -> Iterator[Samples]:
+        end = 0.0
+        blocks = iter_audio(song, sample_rate=rate, block_seconds=seconds, limits=limits)
+        for samples in cut_segments(blocks, round(seconds * rate)):
+            end += samples.size / rate
+            if on_heard is not None:
+                on_heard(end)
+            yield samples
+
+    return embed_segments(segments(), encode, window_samples=audio.num_samples, sample_rate=rate)
 
 
 def embed_segments(
