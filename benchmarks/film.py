@@ -1,13 +1,14 @@
-"""Measure a film's speed against the bare generator, and its memory against the length of its song.
+"""Measure a film's speed against the bare generator, and its memory and a batch's against the length of a song.
 
-  python benchmarks/film.py           # about 20 minutes on two cores: the long film lasts half an hour
+  python benchmarks/film.py           # about 15 minutes on two cores: the longest film lasts an hour
   python benchmarks/film.py --quick   # a look, 2 minutes
 
 Speed: frames a second of a whole film (codes, drawing, enlarging, encoding with sound) and of bare
 `Generator.synthesize` on the same batches of codes, in turns in one process; the ratio is the median of the turns'
 (target: at least 0.7). Memory: the largest resident set of a process that makes a film of a 1-minute song, and of one
-that makes a film of a 30-minute song, every frame of it, with few steps for each key code (target: flat, at most
-32 MiB more). Writes benchmarks/results/film.json; --quick writes nothing.
+that makes a film of a 30-minute song and of an hour, every frame of it, with few steps for each key code (target: flat,
+at most 32 MiB more); and of a process that hears such a song as the batches of music do. Writes
+benchmarks/results/film.json; --quick writes nothing.
 """
 
 import argparse
@@ -24,7 +25,7 @@ import soundfile
 import torch
 from provenance import where_and_when
 
-from soundguide.audio.decode import encode_flac
+from soundguide.audio.decode import AudioLimits, encode_flac
 from soundguide.config import EditSettings, ManipulatorConfig
 from soundguide.film.encode import FilmWriter, enlargement
 from soundguide.film.make import make_film
@@ -36,6 +37,8 @@ from soundguide.film.settings import FilmSettings
 from soundguide.manipulator import Manipulator
 from soundguide.miniature.song import change_of_style
 from soundguide.records import PreparedEdit
+from soundguide.songs.embed import SongEmbedder, SongFiles
+from soundguide.storage import Storage
 
 ROOT = Path(__file__).parents[1]
 SEED = 28
@@ -115,40 +118,48 @@ def write_song(path: Path, minutes: float) -> None:
             file.write(np.stack([minute, minute[::-1]], 1))
 
 
-def measure_memory(minutes: int) -> dict[str, float]:
-    """Make a film in a process of its own; return its peak and how long it took."""
+def measure_memory(work: str, minutes: int) -> dict[str, float]:
+    """Film or hear a song in a process of its own; return its peak and how long it took."""
     with tempfile.TemporaryDirectory() as folder:
         write_song(Path(folder) / "song.flac", minutes)
         started = time.monotonic()
-        command = [sys.executable, __file__, "--child", folder]
-        answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout
-        child = json.loads(answer.splitlines()[-1])
-        print(f"{minutes} min: {child['peak_mib']:.0f} MiB, {child['frames']} frames", flush=True)
-        return {"minutes": minutes, **child, "seconds": round(time.monotonic() - started, 1)}
+        command = [sys.executable, __file__, "--child", work, folder]
+        subprocess.run(command, check=True, stdout=subprocess.PIPE)
+        peak = float((Path(folder) / "peak").read_text())
+        seconds = round(time.monotonic() - started, 1)
+        print(f"{work}, {minutes} min: {peak:.0f} MiB, {seconds:.0f} s", flush=True)
+        return {"minutes": minutes, "peak_mib": peak, "seconds": seconds}
 
 
-def film_in_child(folder: Path) -> None:
-    manipulator = Manipulator(ManipulatorConfig(num_slots=1, group_size=1))
-    edit = PreparedEdit("film", EditSettings(num_steps=2, num_views=1), seed=SEED)
-    with (folder / "song.flac").open("rb") as song:
-        made = make_film(manipulator, edit, song, folder / "film.mp4", FilmSettings())
+def work_in_child(work: str, folder: Path) -> None:
+    config = ManipulatorConfig(num_slots=1, group_size=1)
+    if work == "film":
+        edit = PreparedEdit("film", EditSettings(num_steps=2, num_views=1), seed=SEED)
+        with (folder / "song.flac").open("rb") as song:
+            make_film(Manipulator(config), edit, song, folder / "film.mp4", FilmSettings())
+    else:
+        files = SongFiles(str(folder), encoder="", segment_seconds=10.0)
+        row = SongEmbedder(files, AudioLimits(), None, config, Storage()).hear(str(folder / "song.flac"))
+        assert not row["error"], row["error"]
     # not ru_maxrss, which begins with what the process that started this one had
     (peak,) = (line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line)
-    print(json.dumps({"peak_mib": int(peak) / 1024, "frames": made.num_frames}))
+    (folder / "peak").write_text(str(int(peak) / 1024))
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="short films; nothing is recorded")
-    parser.add_argument("--child", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--child", nargs=2, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.child:
-        return film_in_child(options.child)
+        return work_in_child(options.child[0], Path(options.child[1]))
     speed = measure_speed(seconds=10 if options.quick else 30, turns=3 if options.quick else 15)
-    memory = [measure_memory(minutes) for minutes in ((1, 3) if options.quick else (1, 30))]
-    growth = memory[1]["peak_mib"] - memory[0]["peak_mib"]
+    lengths = (1, 3) if options.quick else (1, 30, 60)
+    memory = {work: [measure_memory(work, minutes) for minutes in lengths] for work in ("film", "hear")}
+    growth = {work: peaks[-1]["peak_mib"] - peaks[0]["peak_mib"] for work, peaks in memory.items()}
     print(f"speed: {speed['film_fps']:.0f} of {speed['bare_fps']:.0f} frames a second, ratio {speed['ratio']:.2f}")
-    print(f"memory: {growth:+.0f} MiB from {memory[0]['minutes']} to {memory[1]['minutes']} minutes")
+    for work, mib in growth.items():
+        print(f"memory, {work}: {mib:+.0f} MiB from {lengths[0]} to {lengths[-1]} minutes")
     if not options.quick:
         record = {"speed": speed, "memory": memory, "growth_mib": growth, "target_growth_mib": MOST_GROWTH_MIB}
         result = ROOT / "benchmarks" / "results" / "film.json"
