@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 PYTEST_ARGS ?=
+TEST_PROCESSES ?= 2
 CHAOS ?= chaos
 DEMO_INPUTS ?= out/demo-inputs
 DEMO_MANIFEST ?= $(DEMO_INPUTS)/manifest.jsonl
@@ -50,8 +51,8 @@ film: $(STAMP)  ## film a picture that follows half a minute of synthesised musi
 serve: $(STAMP)  ## edit in the browser and over HTTP, at http://127.0.0.1:8000 (PORT=8001 for another port)
 	$(RUN) serve/run.py --port $(PORT) $(SERVE_ARGS)
 
-test: $(STAMP)  ## run the test suite (PYTEST_ARGS='-k name' for a part of it)
-	$(RUN) -m pytest -m 'not chaos' $(PYTEST_ARGS)
+test: $(STAMP)  ## run the test suite (PYTEST_ARGS='-k name' for a part of it, TEST_PROCESSES=0 for one process)
+	$(RUN) -m pytest -m 'not chaos' -n $(TEST_PROCESSES) --dist loadfile $(PYTEST_ARGS)
 
 chaos: $(STAMP)  ## break things while jobs run: killed processes, lost machines, full disks, faulty stores (15 minutes)
 	$(RUN) -m pytest -m '$(CHAOS)' $(PYTEST_ARGS)

@@ -83,7 +83,7 @@ def test_one_block_is_alive_at_a_time_however_long_the_song() -> None:
         for _ in range(40):
             block = np.zeros(10_000, np.float32)
             alive.append(weakref.ref(block))
-            gc.collect()
+            gc.collect(0)
             most = max(most, sum(ref() is not None for ref in alive))
             yield block
             del block
