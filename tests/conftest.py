@@ -48,8 +48,8 @@ os.environ.update(
     RAY_AUTH_MODE="token",
     RAY_AUTH_TOKEN=secrets.token_hex(32),
 )
-# A cluster that the caller works with is not for tests, nor are the caller's token and credentials.
-for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "AWS_PROFILE", "AWS_ENDPOINT_URL"):
+# A cluster that the caller works with is not for tests, nor are the caller's token, credentials and window.
+for name in ("RAY_ADDRESS", "RAY_AUTH_TOKEN_PATH", "AWS_PROFILE", "AWS_ENDPOINT_URL", "COLUMNS", "LINES"):
     os.environ.pop(name, None)
 os.environ.setdefault("RAY_worker_niceness", "0")  # Ray's workers would stand back behind whatever else runs here
 if not USE_GPU:

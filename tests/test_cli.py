@@ -214,6 +214,20 @@ def test_tables_in_a_file_are_wide(monkeypatch: pytest.MonkeyPatch) -> None:
     assert wide(Console(file=io.StringIO())).width == 60
 
 
+def test_a_name_in_a_list_is_whole_in_a_narrow_window() -> None:
+    import io
+
+    from rich.console import Console
+
+    from soundguide.cli.console import listing
+
+    table, name = listing("name", "what it is"), "stylegan3-t-afhqv2-512"
+    table.add_row(name, "a generator of animals' faces at 512 px")
+    narrow = Console(file=io.StringIO(), width=40)
+    narrow.print(table)
+    assert name in narrow.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_labels_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {
         "_SOUNDGUIDE_COMPLETE": "complete_bash",

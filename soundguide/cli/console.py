@@ -3,6 +3,7 @@
 import os
 
 from rich.console import Console
+from rich.table import Table
 from rich.text import Text
 
 _LEAST_WIDTH = 120  # columns, where no terminal says how many it has
@@ -27,6 +28,13 @@ def fail(message: str) -> None:
 def warn(message: str) -> None:
     """Tell what the user should know, on stderr."""
     err.print(Text.assemble(("note: ", "bold yellow"), (message, "yellow")), soft_wrap=not err.is_terminal)
+
+
+def listing(*headers: str) -> Table:
+    """Return a table of things, the first column of which holds their names and is never cut."""
+    table = Table(*headers, box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table.columns[0].no_wrap = True
+    return table
 
 
 def percent(probability: float) -> str:

@@ -184,12 +184,10 @@ def _line(made: list[ImportedModel]) -> str:
 
 
 def _list_sources() -> None:
-    from rich.table import Table
-
-    from soundguide.cli.console import out
+    from soundguide.cli.console import listing, out
     from soundguide.models.sources import known_sources
 
-    table = Table("name", "role", "licence", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = listing("name", "role", "licence")
     table.add_column("published", overflow="fold")
     for name, source in known_sources().items():
         by_hand = "" if source.has_address else " [dim](by hand)[/]"

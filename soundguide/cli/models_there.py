@@ -34,9 +34,8 @@ def register(app: typer.Typer) -> None:
 def list_(paths: Annotated[bool, typer.Option("--paths", help="Say where each lies instead.")] = False) -> None:
     """List the imported models."""
     from rich.filesize import decimal
-    from rich.table import Table
 
-    from soundguide.cli.console import out
+    from soundguide.cli.console import listing, out
     from soundguide.models.description import describe_model
     from soundguide.models.home import models_home, named_models
 
@@ -48,7 +47,7 @@ def list_(paths: Annotated[bool, typer.Option("--paths", help="Say where each li
         for name, folder in found.items():
             out.print(f"[cyan]{name}[/]\t{folder}", soft_wrap=True)
         return
-    table = Table("name", "role", "kind", "size", "made of", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = listing("name", "role", "kind", "size", "made of")
     for name, folder in found.items():
         try:
             told = describe_model(folder)

@@ -36,12 +36,10 @@ def presets(
 
 
 def _list(found: list[Preset]) -> None:
-    from rich.table import Table
-
-    from soundguide.cli.console import out
+    from soundguide.cli.console import listing, out
     from soundguide.preset import has_model
 
-    table = Table("preset", "edits", "on this machine", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = listing("preset", "edits", "on this machine")
     for preset in found:
         missing = [name for name in preset.needs if not has_model(name)]
         state = f"[yellow]lacks {', '.join(missing)}[/]" if missing else "[green]complete[/]"

@@ -20,15 +20,13 @@ def register(app: typer.Typer) -> None:
 
 def settings(json: Annotated[bool, typer.Option("--json", help="Print the JSON schema instead.")] = False) -> None:
     """List the settings of an edit: what each does, and its default."""
-    from rich.table import Table
-
-    from soundguide.cli.console import out
+    from soundguide.cli.console import listing, out
     from soundguide.config import EditSettings
 
     if json:
         out.print_json(data=EditSettings.model_json_schema())
         return
-    table = Table("setting", "default", "meaning", box=None, header_style="dim", padding=(0, 2, 0, 0))
+    table = listing("setting", "default", "meaning")
     for name, field in EditSettings.model_fields.items():
         shown = repr(field.default) if isinstance(field.default, str) else str(field.default)
         table.add_row(f"[cyan]{name}[/]", shown, field.description)
