@@ -17,7 +17,7 @@ from rich.table import Table
 
 from data_pipeline import Stages, connect, stream_rows
 from edit_job import CALLS_PER_ACTOR, MAX_ROWS_PER_BLOCK, EditJobConfig
-from error_summary import add_common_errors, add_counts
+from error_summary import add_counts, add_errors_of
 from job_config import run_job
 from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
@@ -121,7 +121,7 @@ def show(console: Console, summary: Facts, rows: pa.Table, index: str) -> None:
     table.add_row(
         "computed now", f"{summary['computed']:,}" + (speed if summary["computed"] else ", all were done before")
     )
-    add_common_errors(table, rows)
+    add_errors_of(table, rows)
     table.add_row("look at", index, style="bold")
     console.print(table)
 

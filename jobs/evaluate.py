@@ -142,7 +142,7 @@ def show(console: Console, report: dict[str, Any], output: str) -> None:
         console.print(f"no linear probe, and so no confusion_probe.png: {report['no_probe']}", style="yellow")
     if report["unreadable"]:
         uri, reason = next(iter(report["unreadable"].items()))
-        console.print(f"{len(report['unreadable'])} sounds left out, such as {uri}: {reason:.160}", style="yellow")
+        console.print(f"{len(report['unreadable'])} sounds left out, such as {uri}: {reason}", style="yellow")
     console.print(f"{both[0]['sounds']:,} sounds of {len(report['classes'])} classes; look at {output}")
 
 

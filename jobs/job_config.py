@@ -41,7 +41,9 @@ def run_job(
     run: Callable[[Config, Console], int], kind: type[Config], argv: Sequence[str], *, usage: str, description: str
 ) -> int:
     """Run a job with the settings in `argv`; return its exit code, as `exit_code_of` does."""
-    return exit_code_of(lambda: run(load_config(kind, argv, usage=usage, description=description), wide(Console())))
+    return exit_code_of(
+        lambda: run(load_config(kind, argv, usage=usage, description=description), wide(Console(markup=False)))
+    )
 
 
 def exit_code_of(program: Callable[[], int]) -> int:

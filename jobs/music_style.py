@@ -36,12 +36,13 @@ from rich.table import Table
 
 from data_pipeline import Stages, connect, stream_rows
 from edit_job import CALLS_PER_ACTOR, MAX_ROWS_PER_BLOCK
-from error_summary import add_counts, add_error_kinds
+from error_summary import add_counts
 from job_config import run_job
 from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
 from music_config import MusicConfig, Sources, read_sources
 from soundguide import __version__
+from soundguide.cli.console import add_errors
 from soundguide.model_facts import ModelFacts, read_model_facts
 from soundguide.run_folder import Facts, RunFolder, describe_run, identify
 from soundguide.songs.edits import SongEditFinisher, SongEditPreparer
@@ -232,7 +233,7 @@ def show(console: Console, summary: Facts, overview: Overview, index: str) -> No
     table.add_row(
         "computed now", f"{summary['computed']:,}" + (speed if summary["computed"] else ", all were done before")
     )
-    add_error_kinds(table, overview.tally.errors)
+    add_errors(table, overview.tally.errors)
     table.add_row("look at", index, style="bold")
     console.print(table)
 

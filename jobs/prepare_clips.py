@@ -38,7 +38,7 @@ from rich.console import Console
 from rich.table import Table
 
 from data_pipeline import PoolConfig, Stages, connect, stream_rows
-from error_summary import add_common_errors, add_counts
+from error_summary import add_counts, add_errors_of
 from job_config import RowJobConfig, is_submitted, place_output, run_job
 from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
@@ -209,7 +209,7 @@ def show(console: Console, summary: Facts, rows: pa.Table, output: str) -> None:
         table.add_row("sound alone", f"{summary['without_frame']:,} have no frame")
     now = f" in {summary['seconds']:,} s" if summary["computed"] else ", all were done before"
     table.add_row("computed now", f"{summary['computed']:,}{now}")
-    add_common_errors(table, rows)
+    add_errors_of(table, rows)
     table.add_row("look at", output, style="bold")
     console.print(table)
 

@@ -112,8 +112,9 @@ def _warn_of_waiting(config: PretrainConfig, console: Console) -> None:
     asked, there = config.workers.num_workers * config.workers.cpus_per_worker, ray.cluster_resources().get("CPU", 0.0)
     if asked > there:
         console.print(
-            f"[yellow]the workers ask for {asked:g} CPUs, and the cluster has {there:g}: training begins when it has "
-            "grown. Ctrl-C and --workers.num_workers make do with fewer[/]"
+            f"the workers ask for {asked:g} CPUs, and the cluster has {there:g}: training begins when it has "
+            "grown. Ctrl-C and --workers.num_workers make do with fewer",
+            style="yellow",
         )
 
 

@@ -25,6 +25,7 @@ if ROOT not in sys.path:  # run as a file, this folder would be all that Python 
 
 from pydantic import Field  # noqa: E402
 from rich.console import Console  # noqa: E402
+from rich.text import Text  # noqa: E402
 
 from serve.settings import ServeSettings  # noqa: E402
 from soundguide.cli.console import wide  # noqa: E402
@@ -98,7 +99,7 @@ def run(config: RunConfig, console: Console) -> None:
             except RuntimeError as error:
                 raise InvalidConfig(f"the service did not start: {_reason(serve.status())}") from error
         address = f"http://{'127.0.0.1' if config.host == '0.0.0.0' else config.host}:{config.port}"
-        console.print(f"SoundGuide is at [bold]{address}[/] (Ctrl-C ends it)")
+        console.print(Text.assemble("SoundGuide is at ", (address, "bold"), " (Ctrl-C ends it)"))
         metrics = ray.nodes()[0]["MetricsExportPort"]
         console.print(
             f"metrics: http://127.0.0.1:{metrics}/metrics   logs: {folder}/session_latest/logs/serve", style="dim"
@@ -138,7 +139,7 @@ def _check_port(host: str, port: int) -> None:
 def main(argv: Sequence[str]) -> int:
     """Run the program; return its exit code."""
     try:
-        run(load_config(RunConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console()))
+        run(load_config(RunConfig, argv, usage=_USAGE, description=str(__doc__)), wide(Console(markup=False)))
     except KeyboardInterrupt:  # while it starts
         return 130
     except SoundGuideError as error:

@@ -74,7 +74,7 @@ class Tally:
             if status != "ok":
                 kind = group["error_kind"] or status
                 self.kinds[kind] += count
-                self.examples.setdefault(kind, (str(group["id_first"]), str(group["error_first"])[:_MAX_EXAMPLE]))
+                self.examples.setdefault(kind, (str(group["id_first"]), _shown(str(group["error_first"]))))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +137,10 @@ def _counts(file: FoundFile, committed: set[str] | None) -> bool:
     if not file.name.endswith(".parquet") or file.name.startswith("."):
         return False
     return committed is None or _PART.sub("", file.name) in committed
+
+
+def _shown(error: str) -> str:
+    return error if len(error) <= _MAX_EXAMPLE else f"{error[: _MAX_EXAMPLE - 1]}…"
 
 
 def _tally_file(filesystem: Any, path: str) -> Tally:

@@ -228,6 +228,24 @@ def test_a_name_in_a_list_is_whole_in_a_narrow_window() -> None:
     assert name in narrow.file.getvalue()  # type: ignore[attr-defined]
 
 
+def test_brackets_in_a_path_or_an_error_are_shown(tmp_path: Path) -> None:
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+
+    from soundguide.cli.console import add_errors
+    from soundguide.result_counts import ErrorKind
+
+    path = tmp_path / "[draft]" / "rain.wav"
+    path.parent.mkdir()
+    assert str(path) in run("miniature", "synthesise", "raining", "--seconds", "0.5", "-o", path).stdout
+    table, console = Table(box=None), Console(file=io.StringIO(), width=120)
+    add_errors(table, [ErrorKind(kind="InvalidAudio", count=2, example_id="a[/b]", example="no [sound] in [/it]")])
+    console.print(table)
+    assert "'a[/b]': no [sound] in [/it]" in console.file.getvalue()  # type: ignore[attr-defined]
+
+
 def test_labels_complete(monkeypatch: pytest.MonkeyPatch) -> None:
     environment = {
         "_SOUNDGUIDE_COMPLETE": "complete_bash",

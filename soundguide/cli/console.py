@@ -1,11 +1,20 @@
 """What the commands print: results on stdout, everything about the work on stderr."""
 
+from __future__ import annotations
+
 import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+if TYPE_CHECKING:
+    from soundguide.result_counts import ErrorKind
+
+_NUM_ERRORS = 5
 _LEAST_WIDTH = 120  # columns, where no terminal says how many it has
 
 
@@ -35,6 +44,18 @@ def listing(*headers: str) -> Table:
     table = Table(*headers, box=None, header_style="dim", padding=(0, 2, 0, 0))
     table.columns[0].no_wrap = True
     return table
+
+
+def add_errors(table: Table, kinds: Sequence[ErrorKind]) -> None:
+    """Add a line with an example for each of the most common kinds of error, which come first."""
+    for kind in kinds[:_NUM_ERRORS]:
+        table.add_row(f"{kind.count:,} x {kind.kind}", Text(f"{kind.example_id!r}: {kind.example}", style="yellow"))
+
+
+def tell_written(path: Path | str, about: str = "") -> None:
+    """Tell on stdout what was written where."""
+    # no markup: brackets in a path are its own
+    out.print(Text.assemble(("wrote", "dim"), f"  {path}", (f"  {about}" if about else "", "dim")), soft_wrap=True)
 
 
 def percent(probability: float) -> str:

@@ -196,13 +196,14 @@ def _strip(prepared: PreparedEdit, edited: ManipulatedEdit, photo: bytes | None,
 
 def _tell(edited: ManipulatedEdit, written: list[str]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from soundguide.cli.console import out, percent, warn
 
     table = Table.grid(padding=(0, 2))
     table.add_column(style="dim")
     if edited.labels:
-        table.add_row("heard", ", ".join(f"{label} {percent(share)}" for label, share in edited.labels))
+        table.add_row("heard", Text(", ".join(f"{label} {percent(share)}" for label, share in edited.labels)))
     if not math.isnan(edited.level_db):
         table.add_row("loudness", f"{edited.level_db:.0f} dBFS")
     before, after = edited.similarity_before, edited.similarity_after
@@ -214,7 +215,7 @@ def _tell(edited: ManipulatedEdit, written: list[str]) -> None:
         table.add_row("likeness", f"inversion error {edited.inversion_error:.3f} (mean, 0 to 1)")
     if not math.isnan(edited.identity_similarity):
         table.add_row("identity", f"{edited.identity_similarity:.3f} (cosine of the faces, 1 is the same)")
-    table.add_row("wrote", "\n".join(written))
+    table.add_row("wrote", Text("\n".join(written)))
     out.print(table)
     if edited.alignment_note:
         warn(edited.alignment_note)

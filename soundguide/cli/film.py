@@ -201,6 +201,7 @@ def _tell(made: Film, written: list[str]) -> None:
     import math
 
     from rich.table import Table
+    from rich.text import Text
 
     from soundguide.cli.console import out, warn
     from soundguide.cli.edit import OUT_OF_DOMAIN
@@ -212,7 +213,7 @@ def _tell(made: Film, written: list[str]) -> None:
     table.add_row("key codes", str(made.num_segments))
     if not math.isnan(made.inversion_error):
         table.add_row("likeness", f"inversion error {made.inversion_error:.3f} (mean, 0 to 1)")
-    table.add_row("wrote", "\n".join(written))
+    table.add_row("wrote", Text("\n".join(written)))
     out.print(table)
     if made.inversion_error > OUT_OF_DOMAIN:
         warn(

@@ -110,6 +110,7 @@ def _print_json(heard: Heard, parts: list[tuple[float, Heard]] | None) -> None:
 
 def _print_table(heard: Heard, parts: list[tuple[float, Heard]]) -> None:
     from rich.table import Table
+    from rich.text import Text
 
     from soundguide.cli.console import bar, out, percent
 
@@ -118,5 +119,5 @@ def _print_table(heard: Heard, parts: list[tuple[float, Heard]]) -> None:
         if start is not None:
             table.add_row(f"[dim]from {int(start) // 60}:{start % 60:04.1f}[/]")
         for item in labels:
-            table.add_row(item["label"], bar(item["probability"]), percent(item["probability"]))
+            table.add_row(Text(item["label"]), bar(item["probability"]), percent(item["probability"]))
     out.print(table)

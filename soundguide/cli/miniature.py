@@ -95,7 +95,7 @@ def render(
     labels = tuple(known_label(name, EXPRESSIONS if world == "faces" else LABELS) for name in label or ())
     if output.suffix.lower() != ".png":
         raise InvalidConfig(f"--output writes PNG, got '{output}'. Name a file that ends in .png.")
-    from soundguide.cli.console import out
+    from soundguide.cli.console import tell_written
     from soundguide.cli.scene_drawing import draw_scenes, generate_scenes, scene_latents
     from soundguide.cli.strip import contact
     from soundguide.images import encode_png
@@ -109,7 +109,7 @@ def render(
     else:
         pictures = draw_scenes(z, resolution, domain)
     Storage().write_bytes(str(output), encode_png(contact(pictures)))
-    out.print(f"[dim]wrote[/]  {output}")
+    tell_written(output)
 
 
 @app.command(epilog=_SYNTHESISE)
@@ -129,7 +129,7 @@ def synthesise(
     import numpy as np
 
     from soundguide.audio.decode import encode_flac, encode_wav
-    from soundguide.cli.console import out
+    from soundguide.cli.console import tell_written
     from soundguide.miniature.faces import voices
     from soundguide.miniature.sounds import SAMPLE_RATE_HZ, synthesise
     from soundguide.storage import Storage
@@ -138,7 +138,7 @@ def synthesise(
     waveform = play(name, seconds=seconds, intensity=intensity, rng=np.random.default_rng(seed))
     encode = encode_wav if output.suffix.lower() == ".wav" else encode_flac
     Storage().write_bytes(str(output), encode(waveform, SAMPLE_RATE_HZ))
-    out.print(f"[dim]wrote[/]  {output}  [dim]{name}, {seconds:g} s[/]")
+    tell_written(output, f"{name}, {seconds:g} s")
 
 
 @app.command(epilog=_VIDEOS)
@@ -162,7 +162,7 @@ def videos(
     """Make videos of scenes with their sounds, and the manifest that jobs/prepare_clips.py reads."""
     from rich.progress import track
 
-    from soundguide.cli.console import out
+    from soundguide.cli.console import out, tell_written
     from soundguide.miniature.recipes import recipe_of
     from soundguide.miniature.videos import MANIFEST, VideoSet, write_videos
 
@@ -178,4 +178,4 @@ def videos(
     )
     for _ in track(write_videos(folder, wanted), total=num, description="filming", console=out, transient=True):
         pass
-    out.print(f"[dim]wrote[/]  {folder / MANIFEST}  [dim]{num} videos of {seconds:g} s[/]")
+    tell_written(folder / MANIFEST, f"{num} videos of {seconds:g} s")

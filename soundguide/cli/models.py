@@ -131,7 +131,7 @@ def export(
     folder = folder_of(model)
     from rich.filesize import decimal
 
-    from soundguide.cli.console import err, out
+    from soundguide.cli.console import err, tell_written
     from soundguide.models.checkpoint import load_model
     from soundguide.models.stylegan2 import StyleGAN2
 
@@ -142,7 +142,7 @@ def export(
         from soundguide.foreign.rosinality import write_rosinality
 
         write_rosinality(loaded.module, output)
-    out.print(f"[dim]wrote[/]  {output}  [dim]{decimal(output.stat().st_size)}[/]")
+    tell_written(output, decimal(output.stat().st_size))
 
 
 def _import(file: Path, name: str, options: ImportOptions, *, overwrite: bool) -> None:
@@ -162,7 +162,7 @@ def _import(file: Path, name: str, options: ImportOptions, *, overwrite: bool) -
 
         made = import_file(file, name, options, overwrite=overwrite, on_bytes=show)
     if len(made) > 1:
-        out.print(f"{file.name} holds {len(made)} models: {', '.join(each.name for each in made)}")
+        out.print(f"{file.name} holds {len(made)} models: {', '.join(each.name for each in made)}", markup=False)
     for each in made:
         out.print(described(describe_model(each.folder), name=each.name))
     out.print(f"use it: [green]{_line(made)}[/]", soft_wrap=True)

@@ -34,6 +34,7 @@ def register(app: typer.Typer) -> None:
 def list_(paths: Annotated[bool, typer.Option("--paths", help="Say where each lies instead.")] = False) -> None:
     """List the imported models."""
     from rich.filesize import decimal
+    from rich.text import Text
 
     from soundguide.cli.console import listing, out
     from soundguide.models.description import describe_model
@@ -41,11 +42,15 @@ def list_(paths: Annotated[bool, typer.Option("--paths", help="Say where each li
 
     found = named_models()
     if not found:
-        out.print(f"no models in {models_home()} yet. Bring one: soundguide models import FILE -o NAME")
+        out.print(
+            f"no models in {models_home()} yet. Bring one: soundguide models import FILE -o NAME",
+            markup=False,
+            soft_wrap=True,
+        )
         return
     if paths:
         for name, folder in found.items():
-            out.print(f"[cyan]{name}[/]\t{folder}", soft_wrap=True)
+            out.print(Text.assemble((name, "cyan"), f"\t{folder}"), soft_wrap=True)
         return
     table = listing("name", "role", "kind", "size", "made of")
     for name, folder in found.items():

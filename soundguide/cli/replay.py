@@ -37,7 +37,7 @@ def replay(
     target = output or f"{escape_id(id)}.png"
     if not target.lower().endswith(".png"):
         raise InvalidConfig(f"--output writes PNG, got {target!r}. Name a file that ends in .png.")
-    from soundguide.cli.console import err, out
+    from soundguide.cli.console import err, out, tell_written
     from soundguide.images import encode_png
     from soundguide.replay import replay
 
@@ -46,4 +46,4 @@ def replay(
     metadata = {"soundguide": json.dumps({"replay": run, "id": id, "version": __version__})}
     Storage().write_bytes(target, encode_png(edited.image, metadata=metadata))
     out.print(f"[dim]similarity[/]  {edited.similarity_before:.3f} → [bold]{edited.similarity_after:.3f}[/]")
-    out.print(f"[dim]wrote[/]       {target}")
+    tell_written(target)

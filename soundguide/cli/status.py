@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 BROKEN = 3  # the exit code where the run is not finished and nobody is at work
 
 _EVERY_SECONDS = 2.0
-_NUM_ERRORS = 5
-_NUM_SHOWN = 160  # characters of an error
 _COLOURS = {"running": "cyan", "complete": "green", "broken": "red"}
 _EPILOG = examples(
     ("how far is it?", "status out/pairs"),
@@ -135,7 +133,7 @@ def _to_table(found: RunStatus) -> Table:
 
 
 def _add_rows(table: Table, found: RunStatus) -> None:
-    from rich.text import Text
+    from soundguide.cli.console import add_errors
 
     assert found.rows is not None
     rows = found.rows
@@ -145,9 +143,7 @@ def _add_rows(table: Table, found: RunStatus) -> None:
         table.add_row("ended as", outcome + (f", {rows.quarantined:,} quarantined" if rows.quarantined else ""))
     if found.rows_per_minute is not None:
         table.add_row("speed", _speed(found.rows_per_minute, "rows per minute", found.remaining_seconds))
-    for error in found.errors[:_NUM_ERRORS]:
-        told = Text(f"{error.example_id!r}: {error.example[:_NUM_SHOWN]}", style="yellow")
-        table.add_row(f"{error.count:,} x {error.kind}", told)
+    add_errors(table, found.errors)
 
 
 def _add_training(table: Table, training: TrainingStatus, remaining_seconds: float | None) -> None:

@@ -199,10 +199,10 @@ def _made_by(command: str, steps: int | None) -> str:
 
 
 def _tell(target: Path, digest: str) -> None:
-    from soundguide.cli.console import out
+    from soundguide.cli.console import tell_written
 
     size = sum(path.stat().st_size for path in target.iterdir()) / 1e6
-    out.print(f"[dim]wrote[/]  {target}  [dim]{size:.1f} MB, SHA-256 {digest[:16]}…[/]")
+    tell_written(target, f"{size:.1f} MB, SHA-256 {digest[:16]}…")
 
 
 def log_progress() -> None:
