@@ -125,11 +125,14 @@ def _open(file: BinaryIO) -> tuple[int, Iterator[Samples]]:
 def _soundfile_blocks(sound: "soundfile.SoundFile") -> Iterator[Samples]:  # type: ignore[name-defined]  # noqa: F821
     import soundfile
 
+    # not `SoundFile.blocks`, which takes the header's word for how many frames there are, and fills up what is missing
+    # of a file that was cut with whatever lay in memory
+    read = np.empty((max(1, _READ_VALUES // sound.channels), sound.channels), np.float32)
     with sound:
         try:
-            for block in sound.blocks(max(1, _READ_VALUES // sound.channels), dtype="float32", always_2d=True):
+            while num_frames := sound.buffer_read_into(read, dtype="float32"):
                 with np.errstate(invalid="ignore", over="ignore"):  # of damaged files, which `_checked` refuses
-                    mono = block.mean(axis=1)
+                    mono = read[:num_frames].mean(axis=1)
                 yield mono
         except soundfile.SoundFileError as exc:
             raise _damaged(exc) from exc
