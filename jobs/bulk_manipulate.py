@@ -17,7 +17,7 @@ from rich.table import Table
 
 from data_pipeline import Stages, connect, stream_rows
 from edit_job import CALLS_PER_ACTOR, MAX_ROWS_PER_BLOCK, EditJobConfig
-from error_summary import add_counts, add_errors_of
+from error_summary import add_counts, add_errors_of, counted
 from job_config import run_job
 from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
@@ -74,7 +74,7 @@ def edit_all(
         preparer = EditPreparer(facts, config.edit, folder.storage, config.limits, read)
         num_rows = manifest.num_rows - num_before
         if not config.shows_bars:
-            console.print(f"editing {num_rows:,} rows; pictures appear in {join_uri(config.output, 'images')}")
+            console.print(f"editing {counted(num_rows, 'row')}; pictures appear in {join_uri(config.output, 'images')}")
         with connect(config.address, actor_cpus=config.pool.cpus, log_format=config.log_format) as place:
             if place:
                 console.print(place, style="dim")

@@ -1,4 +1,4 @@
-"""How the rows of a job ended, as it tells at its end."""
+"""How many rows a job has, and how they ended, as it tells."""
 
 import pyarrow as pa
 from rich.table import Table
@@ -6,6 +6,11 @@ from rich.table import Table
 from soundguide.cli.console import add_errors
 from soundguide.result_counts import Tally
 from soundguide.run_folder import Facts
+
+
+def counted(number: int, thing: str) -> str:
+    """Return so many things in words: ``1 row``, ``2,000 rows``."""
+    return f"{number:,} {thing}{'' if number == 1 else 's'}"
 
 
 def add_counts(table: Table, name: str, summary: Facts) -> None:

@@ -60,6 +60,11 @@ class MusicConfig(EditJobConfig):
             film_format=self.film_format,
         )
 
+    @property
+    def pictures_from(self) -> str:
+        """What says which pictures there are; "" where the rows of a manifest do."""
+        return "" if self.pairs else self.images or f"--seeds {','.join(map(str, self.seeds))}"
+
     def require_films(self) -> None:
         """Raise InvalidConfig where films are wanted and what makes them is not installed."""
         if self.films:

@@ -9,7 +9,7 @@ over pictures that the generator draws, without any file:
 a picture for each 10 s of each song:
   python jobs/music_style.py --songs albums --images photos --per_segment --output out/segments
 
-a film for each song and picture, a few minutes each:
+a film for each song and picture:
   python jobs/music_style.py --songs albums --images photos --films --output out/films
 
 chosen pairs, in the manifest's form of the bulk job (CSV, JSON Lines or Parquet: id, audio, and image, seed or latent):
@@ -36,7 +36,7 @@ from rich.table import Table
 
 from data_pipeline import Stages, connect, stream_rows
 from edit_job import CALLS_PER_ACTOR, MAX_ROWS_PER_BLOCK
-from error_summary import add_counts
+from error_summary import add_counts, counted
 from job_config import run_job
 from job_logs import log_as, tell_start, told_end
 from job_metrics import ByteCount
@@ -93,8 +93,8 @@ class Job:
         identity = identify(config.edit, config.limits, config.manipulator, self.facts)
         identity |= {"music": config.music.model_dump(mode="json")}
         record, song_record = self._describe(identity), self._describe(self._identify_songs())
-        complete = folder.claim(identity, self.sources.manifest)
-        heard = songs_in.claim(song_record["identity"], self.sources.songs)
+        complete = folder.claim(identity, self.sources.manifest, listed_from=config.pictures_from)
+        heard = songs_in.claim(song_record["identity"], self.sources.songs, listed_from=config.songs)
         if config.retry_failed:
             heard = not songs_in.forget_failed(song_record["config_hash"]) and heard
             complete = not folder.forget_failed(record["config_hash"]) and complete
@@ -128,7 +128,7 @@ class Job:
             songs_in.write_record({**record, "status": "complete", "rows": 0})
             return
         if not self.config.shows_bars:
-            self.console.print(f"hearing {left:,} songs, in segments of {self.config.segment_seconds:g} s")
+            self.console.print(f"hearing {counted(left, 'song')}, in segments of {self.config.segment_seconds:g} s")
         read = ByteCount("soundguide_bytes_read", _HEARING)
         stream_rows(
             songs_in,
@@ -170,7 +170,7 @@ class Job:
             pool = pool.model_copy(update={"rows_per_block": pool.rows_per_block or 1})  # a film may take minutes
             max_rows, kind = 1, "films"
         if not config.shows_bars:
-            self.console.print(f"editing {num_rows:,} rows; {kind} appear in {join_uri(config.output, kind)}")
+            self.console.print(f"editing {counted(num_rows, 'row')}; {kind} appear in {join_uri(config.output, kind)}")
         stream_rows(
             self.folder,
             Stages(

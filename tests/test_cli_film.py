@@ -61,6 +61,7 @@ def test_an_interrupt_tells_how_to_go_on(
         (["SONG", "-o", "a.mp4"], ["got none", "--seed N"]),
         (["SONG", "--seed", "1", "--image", "b.png", "-o", "a.mp4"], ["--seed and --image"]),
         (["SONG", "--seed", "1", "-o", "a.gif"], ["a.gif", ".mp4", ".webm"]),
+        (["SONG", "--seed", "1", "-o", "in/folder.mp4"], ["'in/folder.mp4' is a folder", "folder.mp4/film.mp4"]),
         (["SONG", "--seed", "1", "-o", "s3://bucket/a.mp4"], ["local file"]),
         (["SONG", "--seed", "1", "-o", "a.mp4", "--fps", "0"], ["fps", "0"]),
         (["SONG", "--seed", "1", "-o", "a.mp4", "--react", "0", "--semantic", "0"], ["nothing would move"]),
@@ -84,6 +85,7 @@ def test_wrong_input_is_one_message_and_exit_code_2(
     monkeypatch.chdir(tmp_path)
     notes = tmp_path / "in" / "notes.wav"
     notes.write_text("this is no sound")
+    (tmp_path / "in" / "folder.mp4").mkdir()
     names = {"SONG": str(song), "NOTES": str(notes)}
     assert_refused(run("film", *(names.get(word, word) for word in arguments), "--models", models_file), *words)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

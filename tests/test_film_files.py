@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import resource
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,12 +14,12 @@ from film_songs import CALM, SHORT, film, swelling
 from tiny_world import RESOLUTION
 
 from soundguide.audio.decode import decode_audio, encode_wav
-from soundguide.errors import InvalidAudio, InvalidConfig
+from soundguide.errors import InvalidAudio, InvalidConfig, OutputConflict
 from soundguide.film.encode import FilmWriter, enlargement, require_format
 from soundguide.film.make import Unwatched
 from soundguide.film.render import Frames, batch_size
 from soundguide.manipulator import Manipulator
-from soundguide.records import PreparedEdit
+from soundguide.records import PreparedEdit, Progress
 from soundguide.world import to_bytes
 
 SONG_RATE = 16_000
@@ -190,6 +191,25 @@ def test_there_is_never_half_a_film(single: Manipulator, tmp_path: Path) -> None
     with pytest.raises(RuntimeError, match="lights"):
         film(single, tmp_path / "a.mp4", swelling(3.0), watcher=Broken())
     assert (tmp_path / "a.mp4").read_bytes() == whole
+
+
+def test_a_film_for_which_there_is_no_room_says_so_and_goes_on(single: Manipulator, tmp_path: Path) -> None:
+    song, path, own = swelling(6.0), tmp_path / "a.mp4", resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (30_000, own[1]))
+    try:
+        with pytest.raises(OutputConflict, match="a.mp4.* cannot be written: File too large"):
+            film(single, path, song)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, own)
+    assert not path.exists() and len(list((tmp_path / "a.mp4.film").glob("key-*"))) == 6
+    steps: list[Progress] = []
+
+    class Searched(Unwatched):
+        def searching(self, progress: Progress) -> None:
+            steps.append(progress)
+
+    film(single, path, song, watcher=Searched())
+    assert path.exists() and not steps
 
 
 def test_a_song_that_is_none_is_refused_before_anything_is_written(single: Manipulator, tmp_path: Path) -> None:

@@ -140,7 +140,7 @@ def test_the_run_is_described_told_and_can_be_looked_at(done: tuple[Path, int]) 
     assert (status.job, status.state, status.rows and status.rows.total) == ("music_style", "complete", 9)
     page = (done[0] / "index.html").read_text()
     assert page.count("<audio ") == len(SONGS) and page.count('class="still"') == 6
-    heads = re.findall(r'<bdi class="name">(.*?)</bdi>', page)
+    heads = re.findall(r'<bdi class="name"[^>]*>(.*?)</bdi>', page)
     assert sorted(heads[:3]) == ["seed 12", "seed 138", "seed 28"]
     assert sorted(heads[3:]) == ["B side.flac", "broken.mp3", "night.wav"]
     assert not re.search(r"https?://", page)
@@ -166,6 +166,19 @@ def test_another_pooling_is_refused_with_the_difference(
     arguments = flags(done[0], songs=songs, seeds=",".join(map(str, SEEDS)), pooling="medoid")
     assert music_style.main(arguments) == 2
     assert "music.pooling was 'mean', is 'medoid'" in capsys.readouterr().err
+
+
+def test_a_picture_or_a_song_that_left_is_asked_back_by_name(
+    done: tuple[Path, int], songs: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert music_style.main(flags(done[0], songs=songs, seeds="28,12")) == 2
+    assert "this run has '138', which --seeds 28,12 does not have any more" in capsys.readouterr().err
+    (songs / "night.wav").rename(songs / "night.away")
+    try:
+        assert music_style.main(flags(done[0], songs=songs, seeds=",".join(map(str, SEEDS)))) == 2
+    finally:
+        (songs / "night.away").rename(songs / "night.wav")
+    assert f"night.wav', which {songs} does not have any more" in capsys.readouterr().err
 
 
 def test_pictures_that_join_are_edited_by_what_was_heard_before(
@@ -246,7 +259,8 @@ def test_pairs_of_a_manifest_hear_each_song_once(
     np.testing.assert_array_equal(
         replay(str(output), "words").image, np.asarray(Image.open(output / str(found["words"]["edited_image"])))
     )
-    assert (output / "index.html").read_text().count("<audio ") == 1
+    page = (output / "index.html").read_text()
+    assert page.count("<audio ") == 1 and page.count(">hello</bdi>") == 1
 
 
 @pytest.mark.chaos

@@ -13,6 +13,7 @@ from soundguide.cli.inputs import (
     Audio,
     Models,
     Preset,
+    default_of,
     load_config,
     model_option,
     naming_files,
@@ -53,7 +54,7 @@ def _film_option(name: str) -> OptionInfo:
     field = FilmSettings.model_fields[name]
     option: OptionInfo = typer.Option(
         f"--{name.replace('_', '-')}",
-        help=f"{field.description} Default: {field.default:g}.",
+        help=f"{field.description}{default_of(field)}",
         show_default=False,
         rich_help_panel=_PANEL,
     )
@@ -146,6 +147,8 @@ def _require_place(output: Path) -> None:
     if "://" in os.fspath(output) or ":/" in os.fspath(output):
         raise InvalidConfig(f"a film is written to a local file, got '{output}'. Name one, and copy it afterwards.")
     require_format(output.name)
+    if output.is_dir():
+        raise InvalidConfig(f"'{output}' is a folder. Name the film's file, such as '{output}/film{output.suffix}'.")
 
 
 def _film(

@@ -32,7 +32,11 @@ class _Bars:
 
     def start(self, phase: str, total: int) -> None:
         """Fill the bar of the phase before and begin another."""
+        from soundguide.film.reaction import is_compiled
+
         self.finish()
+        if phase == "measuring" and not is_compiled():
+            self._progress.console.print("[dim]librosa's functions are compiled, once: up to a minute[/]")
         self._task = self._progress.add_task(phase, total=total or None, values="")
 
     def heard(self, until: float) -> None:

@@ -16,6 +16,7 @@ from soundguide.errors import InvalidConfig, InvalidEdit, InvalidSettings, Sourc
 from soundguide.validation import describe, did_you_mean, near_names
 
 if TYPE_CHECKING:
+    from pydantic.fields import FieldInfo
     from typer.models import OptionInfo
 
 STDIN = "-"
@@ -135,13 +136,22 @@ def _read_stdin() -> bytes:
     return sys.stdin.buffer.read()
 
 
+def default_of(field: FieldInfo) -> str:
+    """Return what help says of a field's values: the default, and the bounds where there are two; "" for no default."""
+    if field.default == "":
+        return ""
+    low, high = (next((getattr(of, end) for of in field.metadata if hasattr(of, end)), None) for end in ("ge", "le"))
+    bounds = "" if low is None or high is None else f" ({low} to {high})"
+    shown = f"{field.default:g}" if isinstance(field.default, float) else field.default
+    return f" Default: {shown}{bounds}."
+
+
 def setting_option(name: str, *flags: str) -> OptionInfo:
     """Return an option for one field of `EditSettings`; help and default are the field's own."""
     field = EditSettings.model_fields[name]
-    shown = "" if field.default == "" else f" Default: {field.default}."
     option: OptionInfo = typer.Option(
         *(flags or (f"--{name.replace('_', '-')}",)),
-        help=f"{field.description}{shown}",
+        help=f"{field.description}{default_of(field)}",
         show_default=False,
         rich_help_panel="Settings",
     )

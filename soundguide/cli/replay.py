@@ -36,7 +36,9 @@ def replay(
     """Make one row's picture again: same sources, settings and models, so the same picture."""
     target = output or f"{escape_id(id)}.png"
     if not target.lower().endswith(".png"):
-        raise InvalidConfig(f"--output writes PNG, got {target!r}. Name a file that ends in .png.")
+        raise InvalidConfig(
+            f"--output writes PNG, got {target!r}. Name a file that ends in .png; soundguide film makes a film anew."
+        )
     from soundguide.cli.console import err, out, tell_written
     from soundguide.images import encode_png
     from soundguide.replay import replay

@@ -32,6 +32,7 @@ from soundguide.records import PreparedEdit, Progress
 from soundguide.slots import OnProgress
 from soundguide.songs.hashing import hash_file
 from soundguide.storage import Storage
+from soundguide.storage_errors import writing
 from soundguide.world import World
 
 
@@ -139,7 +140,8 @@ def make_film(
     return_freed_memory()
     unfinished = Path(work.uri) / f"unfinished{suffix}"
     strip = draw_film(manipulator.world, plan, song, unfinished, origin, watcher)
-    os.replace(unfinished, output)
+    with writing(str(output)):
+        os.replace(unfinished, output)
     if not keep:
         work.remove()
     height, width = manipulator.world.picture_size
@@ -214,7 +216,8 @@ def draw_film(
 ) -> Strip:
     """Draw a film and encode it with its song into the local file ``path``; return its strip.
 
-    ``origin`` is written into the file. Raises `InvalidAudio` where the song is damaged.
+    ``origin`` is written into the file. Raises `InvalidAudio` where the song is damaged, and `OutputConflict` where
+    there is no room.
     """
     settings = plan.motion.settings
     strip = Strip(settings.fps)
@@ -227,9 +230,12 @@ def draw_film(
         watcher.drawn(first, frames)
 
     watcher.start("drawing", plan.num_frames)
-    with FilmWriter(
-        path, height=height, width=width, factor=factor, fps=settings.fps, song=song, comment=comment
-    ) as writer:
+    with (
+        writing(str(path)),
+        FilmWriter(
+            path, height=height, width=width, factor=factor, fps=settings.fps, song=song, comment=comment
+        ) as writer,
+    ):
         render(world, plan.motion, plan.num_frames, writer, tell)
     return strip
 

@@ -13,7 +13,7 @@ from soundguide.film.reaction import Curve, largest_step
 from soundguide.film.settings import FilmSettings
 
 WEAKER, STRONGER = 0.35, 0.45  # how far the reaction takes the strength of the change below and above 1
-WALK = 1.0  # length of the random walk, in standard deviations of the generator's codes
+WALK = 2.0  # length of the random walk, in standard deviations of the generator's codes: of 1, little is seen
 
 
 class Motion:

@@ -179,6 +179,11 @@ def _numba_folder() -> Path:
     return cache_folder() / "numba"
 
 
+def is_compiled() -> bool:
+    """Say whether librosa's functions were compiled before; `measure_song` takes up to a minute longer if not."""
+    return any(_numba_folder().rglob("*.nbi"))
+
+
 @cache
 def _compile_once() -> None:
     """Compile librosa's functions into a cache of ours, one process at a time.

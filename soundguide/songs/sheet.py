@@ -50,7 +50,8 @@ class Shown:
 class Cell:
     """A still, or why there is none. ``source`` and ``name`` only where the column does not say them.
 
-    ``film``: its file beside the page, "" where the row is a still alone.
+    ``notes``: the manifest's, and what was found out of the picture; ``film``: its file beside the page, "" where the
+    row is a still alone.
     """
 
     id: str
@@ -61,6 +62,7 @@ class Cell:
     error: str
     gain: str
     told: str
+    notes: tuple[str, ...]
     film: str
 
 
@@ -78,6 +80,7 @@ class Line:
     """A song, or a segment of one: what is heard of it, and its stills. ``error``: of a song that cannot be heard."""
 
     name: str
+    uri: str
     span: str
     sound: Sound | None
     heard: tuple[Heard, ...]
@@ -190,11 +193,12 @@ class _Drawn:
             sound = embed_sound(uri, storage=storage, max_seconds=seconds, start_seconds=start, limits=limits)
         return Line(
             name=base_name(row["audio"]) or "text alone",
+            uri=row["audio"],
             span=f"{_clock(start)} to {_clock(end)}" if sound else "",
             sound=sound,
             heard=heard_labels(well["label_names"], well["label_probabilities"]),
             error=error,
-            cells=tuple(self._cell(result) for result in results),
+            cells=tuple(self._cell(self.rows[index], self.results[index]) for index in line),
         )
 
     def _excerpt(self, row: Row) -> tuple[float, float]:
@@ -204,9 +208,10 @@ class _Drawn:
             nearest = row["segment"] if row["segment"] >= 0 else pool_segments(segments, self.pooling).nearest
         except InvalidEdit:
             return 0.0, CLIP_SECONDS
-        return segments.span(nearest)
+        start, end = segments.span(nearest)
+        return start, end if row["segment"] >= 0 else min(end, start + CLIP_SECONDS)
 
-    def _cell(self, result: Row) -> Cell:
+    def _cell(self, row: Row, result: Row) -> Cell:
         own = not self.shown.pictures
         before, after = finite(result["similarity_before"]), finite(result["similarity_after"])
         gain = None if before is None or after is None else after - before
@@ -221,6 +226,7 @@ class _Drawn:
             gain=_signed(gain),
             told=f"similarity {decimal(before, 3)} to {decimal(after, 3)}, distance "
             f"{decimal(finite(result['latent_distance']), 2)}, {result['steps']} steps",
+            notes=tuple(filter(None, (row.get("note"), result["alignment_note"], result["identity_note"]))),
             film=quote(result["film"]),
         )
 
