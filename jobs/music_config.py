@@ -8,12 +8,13 @@ import pyarrow.compute as pc
 from pydantic import Field, model_validator
 
 from edit_job import EditJobConfig
+from soundguide.errors import OutputConflict
 from soundguide.film.settings import FilmLook
 from soundguide.manifest import read_manifest
+from soundguide.run_folder import RunFolder
 from soundguide.songs.folders import list_pictures, list_seeds, list_songs
-from soundguide.songs.music_run import FilmFormat, MusicSettings, SongLimits
+from soundguide.songs.music_run import FilmFormat, MusicSettings, SongLimits, song_folder
 from soundguide.songs.pooling import Pooling
-from soundguide.storage import Storage
 
 
 class MusicConfig(EditJobConfig):
@@ -60,11 +61,6 @@ class MusicConfig(EditJobConfig):
             film_format=self.film_format,
         )
 
-    @property
-    def pictures_from(self) -> str:
-        """What says which pictures there are; "" where the rows of a manifest do."""
-        return "" if self.pairs else self.images or f"--seeds {','.join(map(str, self.seeds))}"
-
     def require_films(self) -> None:
         """Raise InvalidConfig where films are wanted and what makes them is not installed."""
         if self.films:
@@ -90,14 +86,45 @@ class Sources:
 
     @property
     def songs(self) -> pa.Table:
-        """The songs, each once, their URIs as ids."""
+        """The songs, each once, their URIs as ids, and the names that they have where they are a folder's."""
+        if self.pictures is not None:
+            return pa.table({"id": self.groups["audio"], "name": self.groups["id"]})
         uris = pc.unique(self.groups["audio"])
         return pa.table({"id": uris.filter(pc.not_equal(uris, ""))})
 
 
-def read_sources(config: MusicConfig, storage: Storage) -> Sources:
-    """Read what there is to edit, and by what. Raises InvalidManifest or InvalidConfig where there is nothing."""
+def read_sources(config: MusicConfig, folder: RunFolder) -> Sources:
+    """Read what there is to edit, and by what, for a run in ``folder`` that may have begun before.
+
+    Raises InvalidManifest or InvalidConfig where there is nothing, and OutputConflict where other folders were read.
+    """
+    storage = folder.storage
     if config.pairs:
         return Sources(read_manifest(config.pairs, storage), None)
-    pictures = list_pictures(config.images, storage) if config.images else list_seeds(config.seeds)
-    return Sources(list_songs(config.songs, storage), pictures)
+    known = _known(folder, name="id", uri="image")
+    pictures = list_pictures(config.images, storage, known) if config.images else list_seeds(config.seeds)
+    _require_seeds(folder, pictures)
+    return Sources(list_songs(config.songs, storage, _known(song_folder(folder), name="name", uri="id")), pictures)
+
+
+def _known(folder: RunFolder, *, name: str, uri: str) -> dict[str, str]:
+    """Return the names of the files of an earlier start by their URIs, from two columns of its manifest."""
+    earlier = folder.read_manifest()
+    if earlier is None or name not in earlier.column_names:
+        return {}
+    uris, names = earlier[uri].to_pylist(), earlier[name].to_pylist()
+    return {uri: name for uri, name in zip(uris, names, strict=True) if uri}
+
+
+def _require_seeds(folder: RunFolder, pictures: pa.Table) -> None:
+    """Raise OutputConflict where a run that began with seeds goes on without some of them."""
+    earlier = folder.read_manifest()
+    if earlier is None:
+        return
+    seeds = earlier["id"].filter(pc.equal(earlier["image"], ""))
+    lost = seeds.filter(pc.invert(pc.is_in(seeds, value_set=pictures["id"].combine_chunks()))).to_pylist()
+    if lost:
+        raise OutputConflict(
+            f"this run has pictures of --seeds {','.join(lost)}, which are not named any more. Name them too, or give "
+            "another output folder"
+        )

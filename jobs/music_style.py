@@ -64,12 +64,12 @@ def run(config: MusicConfig, console: Console) -> int:
     """Run the job; return the exit code. Raises InvalidProgram, before any model loads where that can be known."""
     log_as(config.log_format)
     storage = Storage(config.storage)
-    sources = read_sources(config, storage)
-    config.require_films()
     config = config.placed()
+    folder = music_folder(config.output, storage, config.music.meeting)
+    sources = read_sources(config, folder)
+    config.require_films()
     facts = read_model_facts(config.manipulator, storage)
     config.require_identity(facts)
-    folder = music_folder(config.output, storage, config.music.meeting)
     with told_end(config.output) as told, folder.held():
         summary, overview = Job(config, sources, facts, folder, console).run()
         told |= summary
@@ -93,8 +93,8 @@ class Job:
         identity = identify(config.edit, config.limits, config.manipulator, self.facts)
         identity |= {"music": config.music.model_dump(mode="json")}
         record, song_record = self._describe(identity), self._describe(self._identify_songs())
-        complete = folder.claim(identity, self.sources.manifest, listed_from=config.pictures_from)
-        heard = songs_in.claim(song_record["identity"], self.sources.songs, listed_from=config.songs)
+        complete = folder.claim(identity, self.sources.manifest)
+        heard = songs_in.claim(song_record["identity"], self.sources.songs)
         if config.retry_failed:
             heard = not songs_in.forget_failed(song_record["config_hash"]) and heard
             complete = not folder.forget_failed(record["config_hash"]) and complete

@@ -113,12 +113,11 @@ class RunFolder:
                 "Give another output folder for the new configuration, or the old one to go on"
             )
 
-    def claim(self, identity: Mapping[str, Any], manifest: pa.Table, *, listed_from: str = "") -> bool:
+    def claim(self, identity: Mapping[str, Any], manifest: pa.Table) -> bool:
         """Check that the folder is free, or that of a run with the same `identity` and rows; keep the manifest in it.
 
-        `identity`: all that decides what a row becomes. New rows may join a manifest. `listed_from`: the folder that
-        the rows are the files of, where there is no manifest to speak of. Returns whether an earlier run finished
-        exactly this manifest.
+        `identity`: all that decides what a row becomes. New rows may join a manifest. Returns whether an earlier run
+        finished exactly this manifest.
 
         Raises:
             OutputConflict: it belongs to another configuration, its rows have changed, or its record is lost.
@@ -131,16 +130,11 @@ class RunFolder:
             return False
         self.require_same(record, identity)
         self._finish_forgetting()
-        earlier = self._read_manifest()
+        earlier = self.read_manifest()
         same = earlier is not None and earlier.equals(manifest)  # or rows are compared, which takes memory
         gone = [] if same or earlier is None else missing_rows(earlier, manifest)
         if gone:
             shown = ", ".join(map(repr, gone[:_NUM_SHOWN])) + (" and others" if len(gone) > _NUM_SHOWN else "")
-            if listed_from:
-                raise OutputConflict(
-                    f"this run has {shown}, which {listed_from} does not have any more, or not as before. Put back "
-                    "what was there, or give another output folder"
-                )
             raise OutputConflict(
                 f"{self.uri} belongs to a manifest in which the rows {shown} were different, or are not in this one. "
                 "Put them back, give changed rows new ids, or give another output folder"
@@ -249,7 +243,8 @@ class RunFolder:
         uris = [uri for uri in self.storage.list(folder) if uri.endswith(".parquet")]
         return [self.storage.arrow_filesystem(uri)[1] for uri in uris]
 
-    def _read_manifest(self) -> pa.Table | None:
+    def read_manifest(self) -> pa.Table | None:
+        """Return the manifest of an earlier start, None where there is none."""
         if not self.storage.exists(self.manifest_uri):
             return None
         return pq.read_table(pa.BufferReader(self.storage.read_bytes(self.manifest_uri)))

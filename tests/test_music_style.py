@@ -168,17 +168,28 @@ def test_another_pooling_is_refused_with_the_difference(
     assert "music.pooling was 'mean', is 'medoid'" in capsys.readouterr().err
 
 
-def test_a_picture_or_a_song_that_left_is_asked_back_by_name(
-    done: tuple[Path, int], songs: Path, capsys: pytest.CaptureFixture[str]
+def test_what_was_made_of_a_song_that_left_stays(
+    done: tuple[Path, int], songs: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert music_style.main(flags(done[0], songs=songs, seeds="28,12")) == 2
-    assert "this run has '138', which --seeds 28,12 does not have any more" in capsys.readouterr().err
+    before = result_files(done[0])
+    monkeypatch.setattr(music_style, "stream_rows", lambda *_, **__: pytest.fail("something was computed again"))
     (songs / "night.wav").rename(songs / "night.away")
     try:
-        assert music_style.main(flags(done[0], songs=songs, seeds=",".join(map(str, SEEDS)))) == 2
+        assert music_style.main(flags(done[0], songs=songs, seeds=",".join(map(str, SEEDS)))) == 0
     finally:
         (songs / "night.away").rename(songs / "night.wav")
-    assert f"night.wav', which {songs} does not have any more" in capsys.readouterr().err
+    assert f"1 of this run's songs left {songs}, such as {songs}/night.wav" in caplog.text
+    assert result_files(done[0]) == before
+
+
+def test_a_run_does_not_go_on_without_one_of_its_seeds_or_with_another_folder(
+    done: tuple[Path, int], songs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert music_style.main(flags(done[0], songs=songs, seeds="28,12")) == 2
+    assert "this run has pictures of --seeds 138, which are not named" in capsys.readouterr().err
+    (tmp_path / "other.wav").touch()
+    assert music_style.main(flags(done[0], songs=tmp_path, seeds=",".join(map(str, SEEDS)))) == 2
+    assert f"were read from another folder, such as {songs}" in capsys.readouterr().err
 
 
 def test_pictures_that_join_are_edited_by_what_was_heard_before(
@@ -199,11 +210,12 @@ def test_pictures_that_join_are_edited_by_what_was_heard_before(
         "more/B side--cut": "InvalidImage",
     }
     Image.fromarray(pixels[::-1]).save(images / "cut.png")  # mended
-    Image.fromarray(pixels[:, ::-1]).save(images / "new.jpg")
+    Image.fromarray(pixels[:, ::-1]).save(images / "good.jpg")  # the name is taken, although its file has left
+    (images / "good.png").unlink()
     assert music_style.main([*arguments, "--retry-failed"]) == 0
     again = results(tmp_path / "out")
     assert {id for id, row in again.items() if row["status"] != "ok"} == {
-        f"broken--{x}" for x in ("good", "cut", "new")
+        f"broken--{x}" for x in ("good", "cut", "good.jpg")
     }
     assert embeddings_of(tmp_path / "out") == heard
     kept = {id: row["seconds"] for id, row in rows.items() if row["status"] == "ok"}  # of no two edits the same

@@ -107,6 +107,29 @@ def test_a_folder_is_listed_at_any_depth_with_the_ending_only_where_it_is_needed
         list_pictures(str(tmp_path / "a"), Storage())
 
 
+def test_a_known_file_keeps_its_name_and_stays_when_it_leaves(tmp_path: Path) -> None:
+    def listed(known: dict[str, str]) -> dict[str, str]:
+        found = list_songs(str(tmp_path), Storage(), known)
+        return {uri.removeprefix(f"{tmp_path}/"): id for id, uri in zip(*found.to_pydict().values(), strict=True)}
+
+    def known(names: dict[str, str]) -> dict[str, str]:
+        return {f"{tmp_path}/{file}": name for file, name in names.items()}
+
+    for name in ("a.wav", "b.mp3"):
+        (tmp_path / name).touch()
+    first = listed({})
+    assert first == {"a.wav": "a", "b.mp3": "b"}
+    for name in ("a.mp3", "a.mp3.wav", "b.mp3.wav", "c.wav"):
+        (tmp_path / name).touch()
+    (tmp_path / "b.mp3").unlink()
+    second = listed(known(first))
+    joined = {"a.mp3": "a.mp3", "a.mp3.wav": "a.mp3.wav", "b.mp3.wav": "b.mp3.wav", "c.wav": "c"}
+    assert second == first | joined
+    assert listed(known(second)) == second and len(set(listed({}).values())) == 5
+    with pytest.raises(OutputConflict, match=r"read from another folder, such as /elsewhere/a.wav"):
+        list_songs(str(tmp_path), Storage(), {"/elsewhere/a.wav": "a"})
+
+
 def result(id: str, **given: object) -> dict[str, object]:
     blank = {field.name: None for field in MUSIC_SCHEMA}
     measures = {"similarity_before": 0.1, "similarity_after": 0.1}

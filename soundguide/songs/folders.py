@@ -1,16 +1,24 @@
-"""Folders of songs and of pictures as tables, and the names that their rows get."""
+"""Folders of songs and of pictures as tables, and the names that their rows get.
+
+A run that goes on later tells what it has ``known``: names by the URIs of their files. A known file keeps its name
+whatever joins it, and stays in the table when it leaves the folder: what was made of it stays, and what cannot be made
+of it any more is an error of its row.
+"""
 
 from __future__ import annotations
 
+import logging
+import os
 import posixpath
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from urllib.parse import quote, unquote
 
 import pyarrow as pa
 
-from soundguide.errors import InvalidConfig, SourceNotFound
+from soundguide.errors import InvalidConfig, OutputConflict, SourceNotFound
 from soundguide.storage import Storage, resolve_uri
 
 SONG_ENDINGS = (
@@ -21,20 +29,23 @@ PICTURE_ENDINGS = ("png", "jpg", "jpeg", "webp", "bmp", "tif", "tiff", "gif")
 
 JOINT = "--"
 _NUM_SHOWN = 8
+_NONE: Mapping[str, str] = MappingProxyType({})
+
+logger = logging.getLogger(__name__)
 
 
-def list_songs(folder: str, storage: Storage) -> pa.Table:
+def list_songs(folder: str, storage: Storage, known: Mapping[str, str] = _NONE) -> pa.Table:
     """Return the songs under a folder, local or on S3, at any depth: ``id`` and ``audio`` (URI), sorted by URI.
 
-    Raises `InvalidConfig` where there are none.
+    Raises `InvalidConfig` where there are none, and `OutputConflict` where a known one was in another folder.
     """
-    names, uris = _list(folder, storage, SONG_ENDINGS, kind="songs")
+    names, uris = _list(folder, storage, SONG_ENDINGS, known, kind="songs")
     return pa.table({"id": pa.array(names, pa.string()), "audio": pa.array(uris, pa.string())})
 
 
-def list_pictures(folder: str, storage: Storage) -> pa.Table:
+def list_pictures(folder: str, storage: Storage, known: Mapping[str, str] = _NONE) -> pa.Table:
     """Return the pictures under a folder: ``id``, ``image`` (URI) and ``seed`` (""); otherwise as `list_songs`."""
-    names, uris = _list(folder, storage, PICTURE_ENDINGS, kind="images")
+    names, uris = _list(folder, storage, PICTURE_ENDINGS, known, kind="images")
     return _pictures(names, uris, [""] * len(names))
 
 
@@ -62,9 +73,12 @@ def _pictures(names: list[str], images: list[str], seeds: list[str]) -> pa.Table
     return pa.table({name: pa.array(values, pa.string()) for name, values in columns.items()})
 
 
-def _list(folder: str, storage: Storage, endings: Sequence[str], *, kind: str) -> tuple[list[str], list[str]]:
-    """Return names and URIs of the files with one of the endings; names lack it where they differ without it."""
-    folder = resolve_uri(folder, base=".").rstrip("/")
+def _list(
+    folder: str, storage: Storage, endings: Sequence[str], known: Mapping[str, str], *, kind: str
+) -> tuple[list[str], list[str]]:
+    """Return names and URIs of the files with one of the endings, and of those that were known."""
+    folder = resolve_uri(folder, base=".")
+    folder = (os.path.normpath(folder) if os.path.isabs(folder) else folder).rstrip("/")
     try:
         found = storage.list(folder)
     except SourceNotFound as error:
@@ -77,9 +91,35 @@ def _list(folder: str, storage: Storage, endings: Sequence[str], *, kind: str) -
             f"there are no {kind} in {folder}: {there} .{', .'.join(endings)}. Name the folder that holds them "
             f"(--{kind})"
         )
+    left = sorted(known.keys() - set(uris))
+    for uri in left:
+        if not uri.startswith(f"{folder}/"):
+            raise OutputConflict(
+                f"the {kind} of this run were read from another folder, such as {uri}; --{kind} is {folder}. Give that "
+                "folder, or another output folder"
+            )
+    if left:
+        logger.warning(
+            "%d of this run's %s left %s, such as %s: what was made of them stays", len(left), kind, folder, left[0]
+        )
+    uris = sorted([*uris, *left])
+    return _names(uris, folder, known), uris
+
+
+def _names(uris: Sequence[str], folder: str, known: Mapping[str, str]) -> list[str]:
+    """Return the names of files below a folder, which are the known ones, or lack their ending where that is enough."""
     below = [uri[len(folder) + 1 :] for uri in uris]
     if folder.lower().startswith("file://"):
         below = [unquote(name) for name in below]
     stems = [posixpath.splitext(name)[0] for name in below]
-    alone = Counter(stems)
-    return [escape_part(s if alone[s] == 1 else name) for s, name in zip(stems, below, strict=True)], uris
+    alike, taken, names = Counter([*stems, *below]), set(known.values()), []
+    for uri, stem, whole in zip(uris, stems, below, strict=True):
+        name = known.get(uri)
+        if name is None:
+            name = escape_part(stem)
+            if alike[stem] > 1 or name in taken:
+                name = escape_part(whole)
+            while name in taken:  # a known file was called so when it stood alone
+                name += "_"
+        names.append(name)
+    return names
