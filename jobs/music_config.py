@@ -101,24 +101,26 @@ def read_sources(config: MusicConfig, folder: RunFolder) -> Sources:
     storage = folder.storage
     if config.pairs:
         return Sources(read_manifest(config.pairs, storage), None)
-    known = _known(folder, name="id", uri="image")
-    pictures = list_pictures(config.images, storage, known) if config.images else list_seeds(config.seeds)
-    _require_seeds(folder, pictures)
-    return Sources(list_songs(config.songs, storage, _known(song_folder(folder), name="name", uri="id")), pictures)
-
-
-def _known(folder: RunFolder, *, name: str, uri: str) -> dict[str, str]:
-    """Return the names of the files of an earlier start by their URIs, from two columns of its manifest."""
     earlier = folder.read_manifest()
+    if config.images:
+        pictures = list_pictures(config.images, storage, _known(earlier, name="id", uri="image"))
+    else:
+        pictures = list_seeds(config.seeds)
+    _require_seeds(earlier, pictures)
+    known = _known(song_folder(folder).read_manifest(), name="name", uri="id")
+    return Sources(list_songs(config.songs, storage, known), pictures)
+
+
+def _known(earlier: pa.Table | None, *, name: str, uri: str) -> dict[str, str]:
+    """Return the names of the files of an earlier start by their URIs, from two columns of its manifest."""
     if earlier is None or name not in earlier.column_names:
         return {}
     uris, names = earlier[uri].to_pylist(), earlier[name].to_pylist()
     return {uri: name for uri, name in zip(uris, names, strict=True) if uri}
 
 
-def _require_seeds(folder: RunFolder, pictures: pa.Table) -> None:
+def _require_seeds(earlier: pa.Table | None, pictures: pa.Table) -> None:
     """Raise OutputConflict where a run that began with seeds goes on without some of them."""
-    earlier = folder.read_manifest()
     if earlier is None:
         return
     seeds = earlier["id"].filter(pc.equal(earlier["image"], ""))

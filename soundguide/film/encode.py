@@ -99,9 +99,8 @@ class FilmWriter:
         self._sound = cast("AudioStream", self._file.add_stream(sound, rate=rate, layout=layout))
         self._sound.bit_rate = _CHANNEL_BITS * self._sound.codec_context.channels
         if self._sound.codec_context.name == "aac":
-            self._sound.codec_context.options = {
-                "aac_coder": "fast"
-            }  # FFmpeg's other one takes as long as the pictures
+            # FFmpeg's other coder takes as long as the pictures
+            self._sound.codec_context.options = {"aac_coder": "fast"}
         self._packets = _sound_packets(self._song, self._sound, layout)
         self._heard_until = 0.0
 

@@ -130,12 +130,11 @@ def make_film(
     listener = manipulator.world.listener
     heard = hear_segments(song, listener, seconds=settings.segment_seconds, on_heard=watcher.heard)
     segments = at_one_level(heard)
-    return_freed_memory()  # or what a long song leaves in pieces would add up
     envelopes = None
     if settings.react > 0:
         watcher.start("measuring", 0)
         envelopes = measure_song(song)
-        return_freed_memory()
+        return_freed_memory()  # or what a long song leaves in pieces would add up
     plan = asyncio.run(plan_film(manipulator, edit, segments, envelopes, settings, work, watcher))
     return_freed_memory()
     unfinished = Path(work.uri) / f"unfinished{suffix}"
